@@ -1,0 +1,1 @@
+"""What happens around a bundle: data sets, tracking, evaluation, prediction and the command line."""

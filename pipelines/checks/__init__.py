@@ -1,0 +1,1 @@
+"""Preflight checks of a data set, before anything trains on it."""

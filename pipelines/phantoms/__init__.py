@@ -1,0 +1,1 @@
+"""Seeded phantoms in the layouts of the real data sets."""

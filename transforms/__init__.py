@@ -1,0 +1,1 @@
+"""Dictionary transforms that MONAI lacks: one sample in, one sample out."""
