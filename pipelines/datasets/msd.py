@@ -1,0 +1,302 @@
+"""Folders in the layout of the Medical Segmentation Decathlon: their cases, the split by patient, its hash.
+
+The layout is that of Task02_Heart (Antonelli et al., Nat. Commun. 13, 2022; http://medicaldecathlon.com):
+``dataset.json`` lists ``{"image": "./imagesTr/la_003.nii.gz", "label": "./labelsTr/la_003.nii.gz"}`` under
+``training``, a patient each. A *case* is ``{"case": "la_003", "image": path, "label": path}``, all text, with
+absolute paths; a *split* is ``{"train": [case, ...], "val": [...], "test": [...]}``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from pipelines.errors import UserError, nearest
+from pipelines.files import sha256_file, sha256_json, write_json
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".nii.gz", ".nii")
+SPLITS = ("train", "val", "test")
+MEND = (
+    "run `python -m pipelines fetch atrium`,\n"
+    "or `python -m pipelines phantom atrium DIR` and then add `--dataset_dir DIR`"
+)
+
+
+def read_cases(dataset_dir: str | Path) -> list[dict[str, str]]:
+    """Return the labelled cases of an MSD folder, in the natural order of their names (la_2 before la_10).
+
+    Args:
+        dataset_dir: the folder that holds ``dataset.json``, ``imagesTr`` and ``labelsTr``; ``~`` is expanded.
+
+    Raises:
+        UserError: the folder, ``dataset.json`` or a listed file is missing or malformed.
+    """
+    cases, problems = scan_cases(dataset_dir)
+    problems += [missing for case in cases for missing in missing_files(case)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(
+            f"{problems[0]}{more};\nrun `python -m pipelines check atrium --dataset_dir {dataset_dir}`"
+        )
+    return cases
+
+
+def scan_cases(dataset_dir: str | Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the cases that ``dataset.json`` lists, files there or not, and what is wrong with the others.
+
+    Raises:
+        UserError: there is no such folder, no ``dataset.json``, or no list of cases in it.
+    """
+    root = dataset_root(dataset_dir)
+    cases: list[dict[str, str]] = []
+    problems: list[str] = []
+    for index, entry in enumerate(_training_entries(root)):
+        try:
+            case = _parse_entry(root, entry)
+            for key in ("case", "label"):
+                if any(case[key] == other[key] for other in cases):
+                    raise UserError(f"{key} '{case[key]}' is listed twice")
+            cases.append(case)
+        except UserError as error:
+            problems.append(f"{root / 'dataset.json'}: entry {index} of 'training': {error}")
+    return sorted(cases, key=lambda case: natural_key(case["case"])), problems
+
+
+def missing_files(case: dict[str, str]) -> list[str]:
+    """Return a message for each of a case's two files that is not there."""
+    return [
+        f"case '{case['case']}': its {kind} is missing, expected {case[kind]}"
+        for kind in ("image", "label")
+        if not Path(case[kind]).is_file()
+    ]
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return a sort key that compares runs of digits as numbers; ``a1`` and ``a01`` by their text."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))], name
+
+
+def dataset_root(dataset_dir: str | Path) -> Path:
+    """Return ``dataset_dir`` as an absolute path, ``~`` expanded, links kept."""
+    return Path(os.path.abspath(os.path.expanduser(dataset_dir)))
+
+
+def split_cases(
+    cases: Sequence[dict[str, str]],
+    train_cases: int | str | Sequence[str] = 16,
+    val_cases: int | str | Sequence[str] = 4,
+) -> dict[str, list[dict[str, str]]]:
+    """Split ``cases`` by patient into train, val and test (all others), the same way every time.
+
+    Args:
+        cases: as :func:`read_cases` returns them.
+        train_cases: how many of the first cases train, or the names of those that do; text from a command
+            line is accepted: ``"16"``, ``"la_003,la_004"``.
+        val_cases: how many of the next cases validate, or their names.
+
+    Returns:
+        ``{"train": …, "val": …, "test": …}``, each in the order of ``cases``. Where two numbers ask for more
+        cases than there are, these are split in the same proportion, at least one a side, and that is logged.
+
+    Raises:
+        UserError: fewer than two cases, a number below one, an unknown or repeated name, one on both sides.
+    """
+    names = [case["case"] for case in cases]
+    if len(names) < 2:
+        raise UserError(f"a split needs at least 2 cases, one to train and one to validate; got {len(names)}")
+    wanted = {
+        "train_cases": _parse_wanted("train_cases", train_cases),
+        "val_cases": _parse_wanted("val_cases", val_cases),
+    }
+    for option, want in wanted.items():
+        _check_names(option, want, names)
+    chosen = _choose(names, *wanted.values())
+    split: dict[str, list[dict[str, str]]] = {name: [] for name in SPLITS}
+    for case in cases:
+        split[chosen.get(case["case"], "test")].append(dict(case))
+    return split
+
+
+def load_split(
+    dataset_dir: str | Path,
+    train_cases: int | str | Sequence[str] = 16,
+    val_cases: int | str | Sequence[str] = 4,
+) -> dict[str, list[dict[str, str]]]:
+    """Return the split of an MSD folder: :func:`read_cases`, then :func:`split_cases`."""
+    return split_cases(read_cases(dataset_dir), train_cases, val_cases)
+
+
+def dataset_hash(cases: Iterable[dict[str, str]]) -> str:
+    """Return a SHA-256 over the sorted (case, image bytes, label bytes), whatever folder they lie in."""
+    return sha256_json(_hash_rows([("", case) for case in cases]))
+
+
+def datalist_hash(split: dict[str, list[dict[str, str]]], dataset_dir: str | Path = "") -> str:
+    """Return a SHA-256 over the sorted (split, case, image bytes, label bytes).
+
+    Args:
+        split: as :func:`split_cases` returns it.
+        dataset_dir: what relative paths in ``split`` start from; absolute ones ignore it.
+    """
+    rows = [(name, case) for name in SPLITS for case in split[name]]
+    return sha256_json(_hash_rows(rows, dataset_root(dataset_dir)))
+
+
+def write_datalist(
+    split: dict[str, list[dict[str, str]]], dataset_dir: str | Path, path: str | Path
+) -> dict[str, Any]:
+    """Write ``split`` and its hash to ``path`` as JSON, the files relative to ``dataset_dir``; return it."""
+    root = dataset_root(dataset_dir)
+    content: dict[str, Any] = {"hash": datalist_hash(split, root), "dataset_dir": str(root)}
+    for name in SPLITS:
+        content[name] = [_relative(case, root) for case in split[name]]
+    write_json(path, content)
+    return content
+
+
+def read_datalist(path: str | Path, dataset_dir: str | Path | None = None) -> dict[str, list[dict[str, str]]]:
+    """Return the split that :func:`write_datalist` wrote.
+
+    Args:
+        path: a run's ``datalist.json``.
+        dataset_dir: where the images are now; by default where they were.
+
+    Raises:
+        UserError: ``path`` is not such a file, or one of its cases is not in the folder.
+    """
+    content = _read_json(Path(path))
+    try:
+        root = dataset_root(dataset_dir or content["dataset_dir"])
+        split = {name: [_parse_entry(root, entry) for entry in content[name]] for name in SPLITS}
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(
+            f"{path} is not a datalist: {error}; expected the datalist.json of a run folder"
+        ) from None
+    missing = [message for name in SPLITS for case in split[name] for message in missing_files(case)]
+    if missing:
+        hint = "if the data set was moved, say where it is now with `--dataset_dir DIR`"
+        raise UserError(f"{missing[0]} ({len(missing)} missing in all);\n{hint}")
+    return split
+
+
+def _training_entries(root: Path) -> list[Any]:
+    if not (root / "dataset.json").is_file():
+        raise UserError(_missing_layout(root))
+    content = _read_json(root / "dataset.json")
+    entries = content.get("training") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        came = "an empty one" if entries == [] else "none"
+        raise UserError(
+            f"{root / 'dataset.json'}: expected a list of cases under 'training', got {came};\n{MEND}"
+        )
+    return entries
+
+
+def _missing_layout(root: Path) -> str:
+    """Say what was looked for where, and which folder nearby or which command mends it."""
+    meant = [*root.parent.glob("dataset.json"), *sorted(root.glob("*/dataset.json"))]
+    found = (
+        "has no dataset.json" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
+    )
+    hint = f"; did you mean `--dataset_dir {meant[0].parent}`?" if meant else ""
+    return f"no data set in the Decathlon's layout at {root}: it {found}{hint}\n{MEND}"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}; check the path and its permissions"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}); get a fresh copy of it") from None
+
+
+def _parse_entry(root: Path, entry: Any) -> dict[str, str]:
+    """Return one case from ``{"image": …, "label": …}``, its paths inside ``root``."""
+    if not isinstance(entry, dict):
+        raise UserError(f"expected {{'image': …, 'label': …}}, got {entry!r}")
+    paths = {kind: _inside(root, kind, entry.get(kind)) for kind in ("image", "label")}
+    name = paths["image"].name
+    suffix = next(suffix for suffix in SUFFIXES if name.endswith(suffix))
+    return {"case": name.removesuffix(suffix), "image": str(paths["image"]), "label": str(paths["label"])}
+
+
+def _inside(root: Path, kind: str, text: Any) -> Path:
+    """Join a listed path to ``root``; POSIX and Windows paths that would lead out of it are refused."""
+    path = PureWindowsPath(text) if isinstance(text, str) else PureWindowsPath()
+    if not path.name.endswith(SUFFIXES) or path.name in SUFFIXES:
+        raise UserError(f"expected a .nii.gz file as '{kind}', got {text!r}")
+    if path.anchor or ".." in path.parts:
+        raise UserError(f"expected '{kind}' as a path inside the data set's folder, got {text!r}")
+    return root.joinpath(*path.parts)
+
+
+def _parse_wanted(option: str, value: Any) -> int | list[str]:
+    """Return a count or a list of names from what a config or a command line gave."""
+    if isinstance(value, str):
+        value = value.strip()
+        value = int(value) if re.fullmatch(r"[+-]?[0-9]+", value) else value.split(",")
+    if isinstance(value, list | tuple) and (names := [str(name).strip() for name in value]):
+        return names
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise UserError(f"{option} must be a number of at least 1 or a list of case names, got {value!r}")
+
+
+def _check_names(option: str, want: int | list[str], known: list[str]) -> None:
+    if isinstance(want, int):
+        return
+    for name in want:
+        if name not in known:
+            raise UserError(
+                f"{option} names case '{name}', which is not in the data set{nearest(name, known)}"
+            )
+        if want.count(name) > 1:
+            raise UserError(f"{option} names case '{name}' more than once; name each case once")
+
+
+def _choose(names: list[str], train: int | list[str], val: int | list[str]) -> dict[str, str]:
+    """Return ``{case: "train" or "val"}``; a number takes the first that the other side leaves."""
+    asked = [len(want) if isinstance(want, list) else want for want in (train, val)]
+    if isinstance(train, int) and isinstance(val, int) and train + val > len(names):
+        count = min(max(round(len(names) * train / (train + val)), 1), len(names) - 1)
+        train, val = count, len(names) - count
+    named = set(val) if isinstance(val, list) else set()
+    train = [name for name in names if name not in named][:train] if isinstance(train, int) else train
+    val = [name for name in names if name not in set(train)][:val] if isinstance(val, int) else val
+    if both := sorted(set(train) & set(val), key=natural_key):
+        raise UserError(
+            f"case '{both[0]}' is in both train_cases and val_cases; a patient may be on one side only"
+        )
+    if not train or not val:
+        raise UserError(
+            f"no case is left to {'validate' if train else 'train'}: name fewer on the other side"
+        )
+    if asked != [len(train), len(val)]:
+        message = "asked for %d + %d of %d cases: %d train and %d validate"
+        logger.info(message, *asked, len(names), len(train), len(val))
+    return {**dict.fromkeys(train, "train"), **dict.fromkeys(val, "val")}
+
+
+def _relative(case: dict[str, str], root: Path) -> dict[str, str]:
+    files = {kind: (root / case[kind]).relative_to(root).as_posix() for kind in ("image", "label")}
+    return {"case": case["case"], **files}
+
+
+def _hash_rows(rows: list[tuple[str, dict[str, str]]], root: Path = Path()) -> list[list[str]]:
+    """Return a sorted ``[split, case, image hash, label hash]`` a row; in threads, hashing needs no lock."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        digests = pool.map(
+            sha256_file, [root / case[kind] for _, case in rows for kind in ("image", "label")]
+        )
+        return sorted([split, case["case"], next(digests), next(digests)] for split, case in rows)
