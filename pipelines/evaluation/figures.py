@@ -1,0 +1,151 @@
+"""Charts of an evaluation and of a training, as PNG (or any suffix matplotlib writes).
+
+Colours are Okabe and Ito's, which colour-blind people tell apart; lines differ in style as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.evaluation.bootstrap import bootstrap_ci
+from pipelines.evaluation.segmentation import bland_altman
+from pipelines.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, SKY, GREY = "#0072B2", "#E69F00", "#56B4E9", "#666666"
+_NAMED_CASES = 40  # beyond this many, names of cases would overlap
+
+
+def bland_altman_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Draw the volumes' differences against their means, with bias, limits of agreement and 95% intervals.
+
+    Args:
+        cases: columns ``volume_ml`` and ``reference_volume_ml``, a row a case. One case has no limits.
+        path: where to write.
+
+    Source: Bland and Altman, Lancet 1986; 327: 307-310.
+    """
+    prediction, reference = cases["volume_ml"].to_numpy(float), cases["reference_volume_ml"].to_numpy(float)
+    agreement = bland_altman(prediction, reference)
+    figure = new_figure(6.4, 4.2)
+    axes = _tidy(figure.subplots())
+    axes.scatter((prediction + reference) / 2, prediction - reference, color=BLUE, s=28, zorder=3)
+    axes.axhline(0, color="black", linewidth=0.6)
+    for name, label, style in (
+        ("upper", "+1.96 SD", "--"),
+        ("bias", "bias", "-"),
+        ("lower", "-1.96 SD", "--"),
+    ):
+        _level(axes, agreement[name], agreement[f"{name}_ci95"], f"{label}\n{agreement[name]:+.1f} mL", style)
+    axes.set_xlabel("mean of predicted and reference volume (mL)")
+    axes.set_ylabel("predicted - reference (mL)")
+    axes.set_title(f"Agreement of volumes, {agreement['n']} case{'s' * (agreement['n'] != 1)}", loc="left")
+    axes.margins(y=0.15)
+    save_figure(figure, path)
+
+
+def dice_by_case_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Draw the Dice of each case, worst first, and their mean with its 95% interval.
+
+    Args:
+        cases: columns ``case`` and ``dice``, a row a case.
+        path: where to write.
+    """
+    ranked = cases.sort_values("dice", kind="stable")
+    mean, interval = ranked["dice"].mean(), bootstrap_ci(ranked["dice"])
+    figure = new_figure(min(12.0, max(4.0, 1.6 + 0.26 * len(ranked))), 4.2)
+    axes = _tidy(figure.subplots())
+    axes.scatter(range(len(ranked)), ranked["dice"], color=BLUE, s=28, zorder=3)
+    _level(axes, mean, interval, f"mean\n{mean:.3f}", "-")
+    if len(ranked) <= _NAMED_CASES:
+        axes.set_xticks(
+            range(len(ranked)), ranked["case"].astype(str).str.slice(0, 24), rotation=90, fontsize=8
+        )
+    else:
+        axes.set_xlabel("case, by rank")
+    axes.set_ylabel("Dice")
+    axes.set_ylim(min(0.7, ranked["dice"].min() - 0.05), 1.0)
+    axes.margins(x=0.05)
+    save_figure(figure, path)
+
+
+def learning_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: str | os.PathLike[str]) -> None:
+    """Draw how a training went: losses, validation metrics and learning rate below one another.
+
+    Args:
+        history: name to (epoch, value) pairs. Names with "loss" share the first panel, "lr" and names with
+            "learning_rate" the last, on a logarithmic scale; everything else is a validation metric.
+        path: where to write.
+    """
+    panels: dict[str, list[str]] = {"loss": [], "validation": [], "learning rate": []}
+    for name in history:
+        rate = name == "lr" or "learning_rate" in name
+        panels["learning rate" if rate else "loss" if "loss" in name else "validation"].append(name)
+    drawn = {title: names for title, names in panels.items() if names}
+    figure = new_figure(6.4, 0.6 + 2.1 * max(1, len(drawn)))
+    grid = figure.subplots(max(1, len(drawn)), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (title, names) in zip(grid, drawn.items(), strict=False):
+        for name, colour, style in zip(names, _colours(len(names)), _styles(len(names)), strict=True):
+            epochs, values = zip(*history[name], strict=True) if history[name] else ((), ())
+            axes.plot(epochs, values, style, color=colour, label=name, marker="o", markersize=2.5)
+        axes.set_ylabel(title)
+        axes.legend(frameon=False, fontsize=8)
+        if title == "learning rate":
+            axes.set_yscale("log")
+        _tidy(axes)
+    grid[-1].set_xlabel("epoch")
+    grid[-1].xaxis.get_major_locator().set_params(integer=True)
+    save_figure(figure, path)
+
+
+def _level(axes: Axes, value: float, interval: tuple[float, float] | None, label: str, style: str) -> None:
+    """Draw a horizontal line with a band and a label at its right end, or nothing where it is undefined."""
+    if not np.isfinite(value):
+        return
+    axes.axhline(value, color=ORANGE, linestyle=style, linewidth=1.4)
+    if interval:
+        axes.axhspan(*interval, color=ORANGE, alpha=0.15, linewidth=0)
+    axes.annotate(
+        label,
+        (1, value),
+        (4, 0),
+        ("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+    )
+
+
+def _colours(count: int) -> list[str]:
+    return [(BLUE, ORANGE, "#009E73", "#CC79A7", SKY, GREY)[i % 6] for i in range(count)]
+
+
+def _styles(count: int) -> list[str]:
+    return [("-", "--", "-.", ":")[i % 4] for i in range(count)]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of ``width`` by ``height`` inches that needs no window system."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write ``figure`` at 150 dpi in the format of the suffix, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _tidy(axes: Axes) -> Axes:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return axes

@@ -1,0 +1,158 @@
+"""The evaluator's handler that scores whole volumes and writes the result contract."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.errors import UserError
+from pipelines.evaluation.figures import bland_altman_figure, dice_by_case_figure
+from pipelines.evaluation.overlays import Excerpt, draw_excerpt, excerpt
+from pipelines.evaluation.results import write_results
+from pipelines.evaluation.segmentation import score_case, summarise_cases
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from ignite.engine import Engine
+    from monai.data import MetaTensor
+
+_KEYS = ("case", "pred", "reference", "original")
+_log = logging.getLogger(__name__)
+
+
+class SegmentationScores:
+    """Scores each case of a MONAI evaluator; at the end writes the result contract and ``figures/``.
+
+    The engine's output is a list of decollated items with
+
+    - ``pred``: (1, X, Y, Z) MetaTensor of 0 and 1, on the original grid;
+    - ``reference``: (1, X, Y, Z) MetaTensor of 0 and 1, the original label; its affine gives the spacing;
+    - ``original``: (1, X, Y, Z) MetaTensor, the image's own intensities on the same grid, for overlays;
+    - ``case``: the case's name, each once.
+
+    At ``EPOCH_COMPLETED`` the values of the metrics (``mean_dice``, ``volume_bias_ml``, …; undefined ones
+    left out) join ``engine.state.metrics``: handlers that log metrics at that event see them when attached
+    after this one. At ``COMPLETED`` ``cases.csv``, ``metrics.json`` and the figures are written:
+    ``figures/bland_altman.png``, ``figures/dice_by_case.png`` and ``figures/overlay_{worst,median,best}.png``
+    by Dice; with one case the worst alone, with two worst and best.
+
+    Of each case only its scores and five slices around the masks are kept (uint8, about 0.3 MB).
+
+    Args:
+        folder: the run's folder, or another where results belong.
+        bundle: such as "atrium".
+        checkpoint: the evaluated file.
+        dataset: ``dir`` and ``hash`` of the data set.
+
+    Raises:
+        UserError: at run time, when an item lacks a key, a mask holds anything but 0 and 1 or is off the grid
+            of its reference, a case comes twice or no case comes, or the results cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        bundle: str,
+        checkpoint: str | os.PathLike[str],
+        dataset: Mapping[str, Any],
+    ) -> None:
+        self.folder, self.bundle, self.checkpoint, self.dataset = Path(folder), bundle, checkpoint, dataset
+        self._clear()
+
+    def attach(self, engine: Engine) -> None:
+        """Register with ``engine``, as MONAI's engines ask of their handlers."""
+        from ignite.engine import Events
+
+        engine.add_event_handler(Events.STARTED, self._clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._summarise)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _clear(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._metrics: dict[str, dict[str, Any]] = {}
+        self._shown: list[tuple[Excerpt, np.ndarray]] = []
+
+    def _score(self, engine: Engine) -> None:
+        for item in engine.state.output:
+            if missing := [key for key in _KEYS if key not in item]:
+                raise UserError(
+                    f"scoring needs {', '.join(_KEYS)} in each item of the evaluator's output, but "
+                    f"{', '.join(missing)} is missing; add it in the transforms of evaluate.yaml"
+                )
+            case = str(item["case"])
+            _require_masks_on_one_grid(item, case)
+            prediction, reference, image = (_lps(item[key]) for key in ("pred", "reference", "original"))
+            spacing = reference.pixdim.numpy()
+            masks = prediction[0].numpy() > 0, reference[0].numpy() > 0
+            self._rows.append({"case": case, **score_case(*masks, spacing)})
+            self._shown.append((excerpt(image[0].numpy(), *masks, spacing), spacing))
+
+    def _summarise(self, engine: Engine) -> None:
+        if not self._rows:
+            raise UserError(
+                "expected at least one case to evaluate, got none; check the data set and the split"
+            )
+        self._metrics = summarise_cases(self._cases())
+        values = {name: metric["value"] for name, metric in self._metrics.items()}
+        engine.state.metrics.update({name: value for name, value in values.items() if np.isfinite(value)})
+
+    def _write(self) -> None:
+        cases = self._cases()
+        write_results(self.folder, self.bundle, self.checkpoint, self.dataset, cases, self._metrics)
+        figures = self.folder / "figures"
+        bland_altman_figure(cases, figures / "bland_altman.png")
+        dice_by_case_figure(cases, figures / "dice_by_case.png")
+        for old in figures.glob("overlay_*.png"):
+            old.unlink()
+        for name, row in _notable(cases).items():
+            title = f"{cases['case'][row]} ({name}): Dice {cases['dice'][row]:.3f}"
+            draw_excerpt(*self._shown[row], figures / f"overlay_{name}.png", title)
+        _log.info("scores of %d cases and figures are in %s", len(cases), self.folder)
+
+    def _cases(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(self._rows)
+
+
+def _notable(cases: pd.DataFrame) -> dict[str, int]:
+    """Return the rows of the worst, median and best Dice, no row twice."""
+    order = [int(row) for row in np.argsort(cases["dice"].to_numpy(), kind="stable")]
+    chosen = {"worst": order[0]}
+    if len(order) > 2:
+        chosen["median"] = order[len(order) // 2]
+    if len(order) > 1:
+        chosen["best"] = order[-1]
+    return chosen
+
+
+def _require_masks_on_one_grid(item: Mapping[str, Any], case: str) -> None:
+    reference = item["reference"]
+    for key in ("pred", "reference"):
+        if len(item[key]) != 1 or bool(((item[key] != 0) & (item[key] != 1)).any()):
+            values = item[key].unique()[:4].tolist()
+            raise UserError(
+                f"'{key}' of case '{case}' must be one channel of 0 and 1, got {len(item[key])} channel(s) "
+                f"with values such as {values}; binarise the label, or the prediction in postprocessing"
+            )
+    for key in ("pred", "original"):
+        same_shape = item[key].shape == reference.shape
+        if not same_shape or not np.allclose(item[key].affine, reference.affine, atol=1e-3):
+            raise UserError(
+                f"'{key}' of case '{case}' must lie on the grid of its label {tuple(reference.shape[1:])}, "
+                f"got {tuple(item[key].shape[1:])}{' with another affine' if same_shape else ''}; "
+                "invert the prediction (Invertd), and check that image and label of the case match"
+            )
+
+
+def _lps(image: MetaTensor) -> MetaTensor:
+    """Turn (1, X, Y, Z) so that axial slices show in the radiological convention; nothing is resampled."""
+    from monai.transforms import Orientation
+
+    return Orientation("LPS", labels=None)(image.cpu())
