@@ -1,0 +1,63 @@
+"""Voxel grids in world space: ``affine`` (4, 4) takes voxel indices (i, j, k, 1) to RAS+ mm, as in NIfTI."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipelines.errors import UserError
+
+# ITK and DICOM count towards the patient's left and back, NIfTI towards the right and front.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SPACING_RANGE_MM = (0.05, 50.0)
+# Cosine between two axes. The error of the volume in mL, 1 - sqrt(1 - cos^2), stays below 0.01%.
+MAX_SHEAR = 0.01
+
+
+def spacing_mm(affine: np.ndarray) -> tuple[float, float, float]:
+    """Return the distance between voxels along each array axis in mm, from a (4, 4) affine in mm."""
+    x, y, z = np.linalg.norm(np.asarray(affine, dtype=float)[:3, :3], axis=0)
+    return float(x), float(y), float(z)
+
+
+def affine_from_lps(directions: np.ndarray, spacing: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Return the RAS+ affine of a grid that ITK or DICOM describes.
+
+    Args:
+        directions: (3, 3) unit vectors of the array axes in LPS, one a column.
+        spacing: (3,) mm.
+        origin: (3,) LPS mm, the centre of voxel (0, 0, 0).
+
+    Returns:
+        (4, 4) affine, RAS+ mm.
+    """
+    lps = np.eye(4)
+    lps[:3, :3] = np.asarray(directions, dtype=float) * np.asarray(spacing, dtype=float)
+    lps[:3, 3] = origin
+    return LPS_TO_RAS @ lps
+
+
+def check_affine(affine: np.ndarray) -> None:
+    """Refuse a grid on which mm and mL would be wrong.
+
+    Raises:
+        UserError: the affine (4, 4) is not finite, a spacing lies outside 0.05 to 50 mm, or the axes are not
+            at right angles (a sheared grid, as from a tilted gantry).
+    """
+    if not np.isfinite(affine).all():
+        raise UserError("expected an affine of finite numbers, got NaN or infinity; mend the image's header")
+    spacing = spacing_mm(affine)
+    low, high = SPACING_RANGE_MM
+    if not all(low <= value <= high for value in spacing):
+        shown = ", ".join(f"{value:g}" for value in spacing)
+        raise UserError(
+            f"spacing must be three numbers from {low:g} to {high:g} mm, got ({shown}); check the header's "
+            "spacing and its units"
+        )
+    axes = np.asarray(affine, dtype=float)[:3, :3] / spacing
+    shear = np.abs(axes.T @ axes - np.eye(3)).max()
+    if shear > MAX_SHEAR:
+        raise UserError(
+            f"expected axes at right angles, got a sheared grid (off by "
+            f"{np.degrees(np.arcsin(min(shear, 1))):.1f} degrees); the volume in mL would be wrong: "
+            "resample the image to a rectangular grid"
+        )
