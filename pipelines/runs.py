@@ -1,0 +1,96 @@
+"""Run folders: where a training keeps everything, and how later commands find it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import datetime
+from pathlib import Path
+
+from pipelines.errors import UserError, nearest
+
+CONFIG, BEST, LAST, DATALIST, LOG, TRACKING = (
+    "config.yaml",
+    "model.pt",
+    "last.pt",
+    "datalist.json",
+    "log.txt",
+    "mlflow.json",
+)
+
+
+def unique_name() -> str:
+    """Return a run name that sorts by time and that two runs started at once do not share."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def new_run_dir(output_dir: str | Path, run_name: str | None) -> Path:
+    """Make and return the folder of a new run.
+
+    Args:
+        output_dir: the folder that holds the runs of a bundle, e.g. ``runs/atrium``.
+        run_name: the name of the run's folder; ``None`` makes a unique one.
+
+    Raises:
+        UserError: when the name is taken or is no plain folder name, or the folder cannot be made.
+    """
+    name = run_name or unique_name()
+    if Path(name).name != name:
+        raise UserError(f"run_name must be a plain name without folders, got '{name}'.")
+    run_dir = Path(output_dir) / name
+    try:
+        run_dir.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"The run folder {run_dir} exists already. Choose another run_name, "
+            f"or continue that run with --resume {run_dir}."
+        ) from None
+    except OSError as error:
+        raise UserError(f"Cannot make the run folder {run_dir}: {error.strerror}. Set output_dir.") from error
+    return run_dir
+
+
+def existing_run_dir(path: str | Path, needs: str = LAST) -> Path:
+    """Return ``path`` as a run folder that holds the file ``needs``.
+
+    Raises:
+        UserError: when it is no run folder, or has no such file yet.
+    """
+    run_dir = Path(path)
+    if run_dir.is_file():
+        run_dir = run_dir.parent
+    if not run_dir.is_dir():
+        known = {str(p): p for p in run_dir.parent.iterdir()} if run_dir.parent.is_dir() else {}
+        raise UserError(f"There is no run folder {run_dir}{nearest(str(run_dir), known)}")
+    if not (run_dir / CONFIG).is_file():
+        raise UserError(f"{run_dir} is no run folder: it holds no {CONFIG}.")
+    if not (run_dir / needs).is_file():
+        raise UserError(
+            f"{run_dir} holds no {needs} yet: its training stopped before the first epoch ended. Start it anew."
+        )
+    return run_dir
+
+
+def newest_finished(output_dir: str | Path) -> Path:
+    """Return the run folder below ``output_dir`` whose training finished last.
+
+    Raises:
+        UserError: when no finished run is there.
+    """
+    finished = [p.parent for p in Path(output_dir).glob(f"*/{TRACKING}") if is_finished(p.parent)]
+    if not finished:
+        raise UserError(
+            f"No finished training was found in {output_dir}. Train first, or name a checkpoint with --ckpt_path."
+        )
+    return max(finished, key=lambda run_dir: (run_dir / BEST).stat().st_mtime)
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether the training of a run folder ended well and left its best weights."""
+    return read_tracking(run_dir).get("status") == "FINISHED" and (run_dir / BEST).is_file()
+
+
+def read_tracking(run_dir: Path) -> dict:
+    """Return what a run folder knows of its MLflow run (``run_id``, ``status``, …); empty when it knows nothing."""
+    path = Path(run_dir) / TRACKING
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
