@@ -1,0 +1,228 @@
+"""The preflight check of an atrium data set: what would fail in a training, or let it learn garbage."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipelines.checks.atrium_case import Examined, examine
+from pipelines.checks.report import Finding, Report
+from pipelines.checks.tracking import check_tracking
+from pipelines.datasets import msd
+from pipelines.errors import UserError
+
+CHECK_COMMAND = "run `python -m pipelines check atrium`"
+SPACING_SPREAD = 2.0
+WORKERS = 4  # gzip and numpy leave the interpreter's lock; each holds one volume in memory
+
+# The estimate's constants, for 2 CPU cores; see estimate_training.
+SECONDS_PER_TRAIN_MEGAPIXEL = 1.7
+SECONDS_PER_VAL_MEGAPIXEL = 0.6
+CACHED_BYTES_PER_PIXEL = 3  # image float16, mask uint8
+FRAMEWORK_RAM_MB = 1200
+
+
+def check_atrium(
+    dataset_dir: str | Path,
+    train_cases: int | str | Sequence[str] = 16,
+    val_cases: int | str | Sequence[str] = 4,
+    quick: bool = False,
+    tracking_uri: str | None = None,
+    max_epochs: int = 75,
+) -> Report:
+    """Check a data set in the Decathlon's layout, and what a training on it needs.
+
+    Args:
+        dataset_dir: the folder that holds ``dataset.json``.
+        train_cases: as for :func:`pipelines.datasets.msd.split_cases`.
+        val_cases: likewise.
+        quick: look at the layout and the headers alone, which takes under a second, and decode no pixels.
+        tracking_uri: the MLflow store, checked where given.
+        max_epochs: for the estimate of a training's time.
+
+    Returns:
+        A report with every fault of every case; nothing is raised for a fault of the data. Facts:
+        ``dataset_dir``, ``tracking_uri``, ``cases``, ``split`` (names), ``spacing_mm`` (min and max along
+        R, A, S), ``orientations``, ``estimate``, and if not quick ``split_hash`` and ``label_volume_ml``.
+    """
+    report = Report(facts={"dataset_dir": str(msd.dataset_root(dataset_dir))})
+    if tracking_uri:
+        report.facts["tracking_uri"] = tracking_uri.rpartition("@")[2]
+        report.add(check_tracking(tracking_uri))
+    try:
+        cases, problems = msd.scan_cases(dataset_dir)
+    except UserError as error:
+        message, _, remedy = str(error).partition("\n")
+        report.add([Finding("error", "layout", None, message, remedy or None)])
+        return report
+    report.facts["cases"] = len(cases)
+    report.add(Finding("error", "layout", None, problem, "mend that entry") for problem in problems)
+    report.add(check_files(msd.dataset_root(dataset_dir), cases))
+    examined = _examine_all(cases, quick)
+    report.add(finding for case in examined for finding in case.findings)
+    split = _split(report, cases, train_cases, val_cases, quick)
+    report.add(check_consistency(examined))
+    report.add(check_duplicates(examined, {case["case"]: side for side in split for case in split[side]}))
+    report.facts |= _facts(examined)
+    report.facts["estimate"] = estimate_training(
+        split, {case.name: case.slices for case in examined}, max_epochs
+    )
+    return report
+
+
+def require_trainable(report: Report) -> None:
+    """Refuse a data set with errors.
+
+    Raises:
+        UserError: the first errors and the command that shows all, in three lines.
+    """
+    if report.ok:
+        return
+    lines = [
+        f"case '{error.case}': {error.message}" if error.case else error.message for error in report.errors
+    ]
+    if len(lines) == 1:
+        raise UserError(f"{lines[0]}\n{report.errors[0].remedy or CHECK_COMMAND}")
+    raise UserError("\n".join([*lines[:2], f"{len(lines)} errors in the data set: {CHECK_COMMAND}"]))
+
+
+def check_files(root: Path, cases: Sequence[dict[str, str]]) -> Iterator[Finding]:
+    """Yield what lies in the image and label folders beside the listed cases."""
+    names: dict[str, set[str]] = {}
+    for kind, folder in (("image", "imagesTr"), ("label", "labelsTr")):
+        folders = {root / folder, *(Path(case[kind]).parent for case in cases)}
+        files = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
+        hidden = [path.name for path in files if path.name.startswith(".")]
+        if hidden:
+            message = (
+                f"{len(hidden)} hidden files beside the {kind}s, like '{min(hidden)}': they are left out"
+            )
+            yield Finding("info", "files", None, message)
+        unlisted = files - {Path(case[kind]) for case in cases}
+        names[kind] = {
+            path.name for path in unlisted if path.name not in hidden and path.name.endswith(msd.SUFFIXES)
+        }
+    for name in sorted(names["image"] | names["label"], key=msd.natural_key):
+        there = [kind for kind in names if name in names[kind]]
+        lacks = "" if len(there) == 2 else f", without {'label' if there == ['image'] else 'image'}"
+        message = f"dataset.json does not list the {' and '.join(there)} '{name}'{lacks}: left out"
+        yield Finding("warning", "files", None, message, "list it under 'training', or remove it")
+
+
+def check_consistency(examined: Iterable[Examined]) -> Iterator[Finding]:
+    """Yield spacings (per anatomical axis, mm) more than two-fold apart, and orientations that differ."""
+    readable = [case for case in examined if case.spacing]
+    for axis, name in enumerate(("left-right", "back-front", "foot-head")):
+        edges = sorted((case.spacing[axis], case.name) for case in readable)
+        if edges and edges[-1][0] > SPACING_SPREAD * edges[0][0]:
+            (low, first), (high, last) = edges[0], edges[-1]
+            message = f"spacing along {name} ranges from {low:.4g} mm ('{first}') to {high:.4g} mm ('{last}')"
+            yield Finding(
+                "warning", "spacing", None, message, "one scale may suit neither: check these headers"
+            )
+    orientations = Counter(case.orientation for case in readable)
+    if len(orientations) > 1:
+        parts = ", ".join(f"{name} in {count}" for name, count in orientations.most_common())
+        yield Finding("warning", "orientation", None, f"orientations differ within the set: {parts} cases")
+
+
+def check_duplicates(examined: Iterable[Examined], side_of: dict[str, str]) -> Iterator[Finding]:
+    """Yield images that are the same under several names: an error where one trains and another validates."""
+    same: dict[Any, list[str]] = defaultdict(list)
+    for case in examined:
+        if case.fingerprint:
+            same[case.fingerprint].append(case.name)
+    for names in same.values():
+        if len(names) > 1:
+            sides = [side_of.get(name, "no side") for name in names]
+            leak = {"train", "val"} <= set(sides)
+            parts = ", ".join(f"'{name}' ({side})" for name, side in zip(names, sides, strict=True))
+            remedy = "keep one of them" + (
+                ": a score on images that were trained on means nothing" if leak else ""
+            )
+            message = f"the same image under {len(names)} names: {parts}"
+            yield Finding("error" if leak else "warning", "duplicates", names[0], message, remedy)
+
+
+def estimate_training(
+    split: dict[str, list[dict[str, str]]], slices: dict[str, tuple[int, int] | None], max_epochs: int
+) -> dict[str, Any]:
+    """Estimate what a training takes on 2 CPU cores; an upper bound, since cropping makes the slices smaller.
+
+    With ``P`` the megapixels of all slices of a side, ``ram_mb = FRAMEWORK_RAM_MB + cache_mb``,
+    ``cache_mb = CACHED_BYTES_PER_PIXEL * (P_train + P_val)``, and ``minutes = max_epochs *
+    (SECONDS_PER_TRAIN_MEGAPIXEL * P_train + SECONDS_PER_VAL_MEGAPIXEL * P_val) / 60``: an epoch sees
+    every slice once, and the validation volumes are scored after it.
+
+    Args:
+        split: by case name.
+        slices: the number of slices across the foot-head axis and the pixels of one, by case name; None for a
+            case that could not be read.
+        max_epochs: epochs of the training.
+    """
+    known = {
+        side: [slices[case["case"]] for case in split[side] if slices.get(case["case"])] for side in split
+    }
+    pixels = {side: sum(count * area for count, area in known[side]) / 1e6 for side in known}
+    train, val = pixels.get("train", 0.0), pixels.get("val", 0.0)
+    cache = CACHED_BYTES_PER_PIXEL * (train + val)
+    seconds = max_epochs * (SECONDS_PER_TRAIN_MEGAPIXEL * train + SECONDS_PER_VAL_MEGAPIXEL * val)
+    return {
+        "train_slices": sum(count for count, _ in known.get("train", [])),
+        "cache_mb": round(cache),
+        "ram_mb": round(FRAMEWORK_RAM_MB + cache),
+        "minutes": round(seconds / 60),
+        "max_epochs": max_epochs,
+    }
+
+
+def _examine_all(cases: Sequence[dict[str, str]], quick: bool) -> list[Examined]:
+    from rich.console import Console
+    from rich.progress import track
+
+    with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
+        results = pool.map(partial(examine, quick=quick), cases)
+        hide = quick or not sys.stderr.isatty()
+        console = Console(stderr=True)
+        return list(
+            track(results, "checking", total=len(cases), console=console, disable=hide, transient=True)
+        )
+
+
+def _split(
+    report: Report, cases: Sequence[dict[str, str]], train_cases: Any, val_cases: Any, quick: bool
+) -> dict[str, list[dict[str, str]]]:
+    """Return the split and note it, or note why there is none."""
+    try:
+        split = msd.split_cases(cases, train_cases, val_cases)
+    except UserError as error:
+        report.add([Finding("error", "split", None, str(error), "mend train_cases or val_cases")])
+        return {}
+    report.facts["split"] = {side: [case["case"] for case in split[side]] for side in split}
+    if not quick and not any(msd.missing_files(case) for case in cases):
+        report.facts["split_hash"] = msd.datalist_hash(split)
+    return split
+
+
+def _facts(examined: Sequence[Examined]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if spacings := [case.spacing for case in examined if case.spacing]:
+        columns = list(zip(*spacings, strict=True))
+        facts["spacing_mm"] = {
+            "min": [round(min(c), 4) for c in columns],
+            "max": [round(max(c), 4) for c in columns],
+        }
+        facts["orientations"] = dict(Counter(case.orientation for case in examined if case.spacing))
+    if volumes := [case.label_ml for case in examined if case.label_ml is not None]:
+        spread = (min(volumes), statistics.median(volumes), max(volumes))
+        facts["label_volume_ml"] = dict(
+            zip(("min", "median", "max"), (round(v, 1) for v in spread), strict=True)
+        )
+    return facts
