@@ -1,6 +1,6 @@
 """The split of a data set by patient into training, validation and test.
 
-A *case* is a dictionary with its name under ``case``; a *split* is ``{"train": [case], "val": [], "test": []}``.
+A *case* is a dictionary that has its name under ``case``; a *split* holds lists of cases under ``SPLITS``.
 """
 
 from __future__ import annotations
