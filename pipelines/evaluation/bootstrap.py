@@ -76,5 +76,5 @@ def defined(
     )
     if len(patients) != len(rows):
         raise ValueError(f"groups must name the patient of each of {len(rows)} rows, got {len(patients)}")
-    keep = ~np.isnan(rows.reshape(len(rows), -1)).any(axis=1)
+    keep = ~np.isnan(rows).any(axis=tuple(range(1, rows.ndim)))
     return rows[keep], patients[keep]

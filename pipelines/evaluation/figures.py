@@ -82,7 +82,7 @@ def learning_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: st
 
     Args:
         history: name to (epoch, value) pairs. Names with "loss" share the first panel, "lr" and names with
-            "learning_rate" the last, on a logarithmic scale; everything else is a validation metric.
+            "learning_rate" the last; everything else is a validation metric.
         path: where to write.
     """
     panels: dict[str, list[str]] = {"loss": [], "validation": [], "learning rate": []}
@@ -98,8 +98,6 @@ def learning_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: st
             axes.plot(epochs, values, style, color=colour, label=name, marker="o", markersize=2.5)
         axes.set_ylabel(title)
         axes.legend(frameon=False, fontsize=8)
-        if title == "learning rate":
-            axes.set_yscale("log")
         _tidy(axes)
     grid[-1].set_xlabel("epoch")
     grid[-1].xaxis.get_major_locator().set_params(integer=True)

@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 class SegmentationScores:
     """Scores each case of a MONAI evaluator; at the end writes the result contract and ``figures/``.
 
-    The engine's output is a list of decollated items with
+    The engine decollates. Its output and batch together (MONAI leaves in the batch what postprocessing found
+    there) hold for each item
 
     - ``pred``: (1, X, Y, Z) MetaTensor of 0 and 1, on the original grid;
     - ``reference``: (1, X, Y, Z) MetaTensor of 0 and 1, the original label; its affine gives the spacing;
@@ -79,10 +80,10 @@ class SegmentationScores:
         self._shown: list[tuple[Excerpt, np.ndarray]] = []
 
     def _score(self, engine: Engine) -> None:
-        for item in engine.state.output:
+        for item in _items(engine):
             if missing := [key for key in _KEYS if key not in item]:
                 raise UserError(
-                    f"scoring needs {', '.join(_KEYS)} in each item of the evaluator's output, but "
+                    f"scoring needs {', '.join(_KEYS)} in each item of the evaluator's batch or output, but "
                     f"{', '.join(missing)} is missing; add it in the transforms of evaluate.yaml"
                 )
             case = str(item["case"])
@@ -119,6 +120,14 @@ class SegmentationScores:
         import pandas as pd
 
         return pd.DataFrame(self._rows)
+
+
+def _items(engine: Engine) -> list[dict[str, Any]]:
+    """Return the decollated items, the batch's keys under the output's."""
+    batch, output = engine.state.batch, engine.state.output
+    if not isinstance(batch, list):
+        batch = [{}] * len(output)
+    return [{**before, **after} for before, after in zip(batch, output, strict=True)]
 
 
 def _notable(cases: pd.DataFrame) -> dict[str, int]:

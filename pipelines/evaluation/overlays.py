@@ -113,9 +113,9 @@ def draw_excerpt(
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:
-    low, high = np.nanpercentile(image, [1, 99])
-    scaled = (image.astype(np.float32) - low) / max(float(high - low), 1e-6)
-    return (np.nan_to_num(scaled).clip(0, 1) * 255).astype(np.uint8)
+    image = np.nan_to_num(image.astype(np.float32))
+    low, high = np.percentile(image, [1, 99])
+    return ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
 
 
 def _outline(axes: Axes, mask: np.ndarray, colour: str, style: str) -> None:

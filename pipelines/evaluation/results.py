@@ -142,7 +142,8 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     from rich.text import Text
 
     content, cases = read_results(folder)
-    table = Table("metric", title=Text(f"{content['bundle']}: {len(cases)} cases"), title_justify="left")
+    title = Text(f"{content['bundle']}: {len(cases)} case{'s' * (len(cases) != 1)}")
+    table = Table("metric", title=title, title_justify="left")
     for header in ("value", "95% interval"):
         table.add_column(header, justify="right")
     table.add_column("")

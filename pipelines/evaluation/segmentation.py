@@ -38,8 +38,7 @@ def score_case(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[
     Raises:
         UserError: the shapes differ or are not 3-D, or a spacing is not positive.
 
-    Source: ``monai.metrics.compute_dice``, ``compute_iou``, ``compute_hausdorff_distance`` and
-    ``compute_average_surface_distance``.
+    Source: ``monai.metrics.compute_dice``, ``compute_iou``, ``get_mask_edges`` and ``get_surface_distance``.
     """
     from monai.metrics import compute_dice, compute_iou
 
@@ -47,8 +46,9 @@ def score_case(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[
     _require_one_grid(prediction, reference, spacing)
     millilitres = math.prod(spacing) / 1000
     volume, true_volume = prediction.sum() * millilitres, reference.sum() * millilitres
-    pair = [_batch(mask) for mask in _crop(prediction, reference)]
-    hd95, asd = _surface_distances(*pair, spacing)
+    cropped = _crop(prediction, reference)
+    hd95, asd = _surface_distances(*cropped, spacing)
+    pair = [_batch(mask) for mask in cropped]
     return {
         "dice": float(compute_dice(*pair, ignore_empty=False)),
         "iou": float(compute_iou(*pair, ignore_empty=False)),
@@ -156,15 +156,21 @@ def _batch(mask: np.ndarray) -> Any:
     return torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()
 
 
-def _surface_distances(prediction: Any, reference: Any, spacing: Sequence[float]) -> tuple[float, float]:
-    """Return HD95 and the symmetric average surface distance in mm of two (1, 1, X, Y, Z) masks."""
-    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+def _surface_distances(
+    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
+) -> tuple[float, float]:
+    """Return HD95 and the symmetric average surface distance in mm of two (X, Y, Z) masks.
+
+    MONAI's ``compute_hausdorff_distance`` and ``compute_average_surface_distance`` are these lines with the
+    surfaces found once for each, and warn of a deprecated argument that MONAI 1.6 itself passes.
+    """
+    from monai.metrics import get_mask_edges, get_surface_distance
 
     filled = bool(prediction.any()), bool(reference.any())
     if not all(filled):
         undefined = math.nan if any(filled) else 0.0
         return undefined, undefined
-    settings = {"include_background": True, "spacing": tuple(float(step) for step in spacing)}
-    hd95 = compute_hausdorff_distance(prediction, reference, percentile=95, **settings)
-    asd = compute_average_surface_distance(prediction, reference, symmetric=True, **settings)
-    return float(hd95), float(asd)
+    surfaces = get_mask_edges(prediction, reference)
+    there, back = (get_surface_distance(*pair, spacing=spacing) for pair in (surfaces, surfaces[::-1]))
+    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
+    return float(hd95), float(np.concatenate([there, back]).mean())

@@ -1,0 +1,189 @@
+"""The result contract, written, read back and printed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from pipelines.errors import UserError
+from pipelines.evaluation.results import estimate, print_results, read_results, summarise, write_results
+
+CASES = pd.DataFrame({"case": ["007", "NA", "c"], "dice": [0.9, 0.8, 0.0], "hd95_mm": [2.0, 3.0, math.nan]})
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"weights")
+    return path
+
+
+def write(folder, checkpoint, cases=CASES, metrics=None):
+    metrics = summarise(cases, {"dice": None, "hd95_mm": "mm"}) if metrics is None else metrics
+    write_results(folder, "atrium", checkpoint, {"dir": "data/Task02_Heart", "hash": "abc"}, cases, metrics)
+    return folder
+
+
+def printed(folder):
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    print_results(folder, console)
+    return console.file.getvalue()
+
+
+def test_the_files_say_what_the_contract_says(tmp_path, checkpoint):
+    metrics = {"mean_dice": {"value": 0.91, "ci95": (0.90, 0.92), "unit": None}}
+    folder = write(tmp_path / "run", checkpoint, metrics=metrics)
+    assert json.loads((folder / "metrics.json").read_text()) == {
+        "bundle": "atrium",
+        "checkpoint": {"path": str(checkpoint), "sha256": hashlib.sha256(b"weights").hexdigest()},
+        "dataset": {"dir": "data/Task02_Heart", "hash": "abc", "cases": 3},
+        "metrics": {"mean_dice": {"value": 0.91, "ci95": [0.90, 0.92], "unit": None}},
+    }
+    assert (folder / "cases.csv").read_text() == "case,dice,hd95_mm\n007,0.9,2\nNA,0.8,3\nc,0,\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["cases.csv", "metrics.json"]
+
+
+def test_what_was_written_is_read_back(tmp_path, checkpoint):
+    content, cases = read_results(write(tmp_path, checkpoint))
+    pd.testing.assert_frame_equal(cases, CASES, check_dtype=False)
+    assert cases["case"].tolist() == ["007", "NA", "c"]
+    assert content["metrics"]["mean_dice"]["value"] == pytest.approx(1.7 / 3)
+
+
+def test_undefined_numbers_become_null(tmp_path, checkpoint):
+    metrics = {
+        "a": {"value": math.nan, "ci95": (-math.inf, np.float32(1)), "unit": None, "cases": np.int64(2)}
+    }
+    content, _ = read_results(write(tmp_path, checkpoint, metrics=metrics))
+    assert content["metrics"]["a"] == {"value": None, "ci95": [None, 1.0], "unit": None, "cases": 2}
+
+
+def test_a_summary_by_hand_with_an_undefined_distance():
+    metrics = summarise(CASES, {"dice": None, "hd95_mm": "mm"}, ("mean", "median", "min", "max"))
+    assert {name: metric["value"] for name, metric in metrics.items()} == pytest.approx(
+        {
+            "mean_dice": 1.7 / 3,
+            "median_dice": 0.8,
+            "min_dice": 0.0,
+            "max_dice": 0.9,
+            "mean_hd95_mm": 2.5,
+            "median_hd95_mm": 2.5,
+            "min_hd95_mm": 2.0,
+            "max_hd95_mm": 3.0,
+        }
+    )
+    assert metrics["mean_hd95_mm"] == {"value": 2.5, "ci95": (2.0, 3.0), "unit": "mm", "cases": 2}
+    assert metrics["min_dice"]["ci95"] is None
+
+
+def test_a_summary_resamples_patients_where_they_are_named():
+    cases = pd.DataFrame({"case": list("abcd"), "score": [1.0, 1.0, 3.0, 3.0]})
+    metrics = summarise(cases, {"score": None}, groups=["p", "p", "q", "q"])
+    assert metrics["mean_score"] == {"value": 2.0, "ci95": (1.0, 3.0), "unit": None, "cases": 4}
+    assert summarise(cases, {"score": None}, groups=["p"] * 4)["mean_score"]["ci95"] is None
+
+
+def test_an_estimate_of_nothing_is_undefined():
+    metric = estimate([math.nan, math.nan], unit="mm")
+    assert math.isnan(metric["value"])
+    assert (metric["ci95"], metric["cases"]) == (None, 0)
+
+
+def test_one_case_is_written_and_printed_without_interval(tmp_path, checkpoint):
+    folder = write(tmp_path, checkpoint, cases=CASES[:1])
+    assert read_results(folder)[0]["metrics"]["mean_dice"]["ci95"] is None
+    lines = printed(folder).splitlines()
+    assert lines[0].strip() == "atrium: 1 case"
+    assert " 0.900 " in next(line for line in lines if "mean_dice" in line)
+
+
+def test_the_table_shows_value_interval_unit_and_excluded_cases(tmp_path, checkpoint):
+    lines = printed(write(tmp_path, checkpoint)).splitlines()
+    dice, hd95 = (next(line for line in lines if name in line) for name in ("mean_dice", "mean_hd95_mm"))
+    assert "0.567" in dice
+    assert "0.000 to 0.900" in dice
+    assert "2.50" in hd95
+    assert "mm (2 of 3 cases)" in hd95
+    assert "atrium: 3 cases" in lines[0]
+
+
+def test_a_second_evaluation_replaces_the_first(tmp_path, checkpoint):
+    write(tmp_path, checkpoint)
+    write(tmp_path, checkpoint, cases=CASES[:2])
+    assert len(read_results(tmp_path)[1]) == 2
+
+
+def test_no_cases_are_refused(tmp_path, checkpoint):
+    with pytest.raises(UserError, match="at least one case to evaluate, got none"):
+        write(tmp_path, checkpoint, cases=CASES[:0])
+
+
+def test_a_case_that_comes_twice_is_refused(tmp_path, checkpoint):
+    with pytest.raises(UserError, match="expected each case once, got '007' twice"):
+        write(tmp_path, checkpoint, cases=pd.concat([CASES, CASES[:1]]))
+
+
+def test_a_table_that_does_not_begin_with_case_is_refused(tmp_path, checkpoint):
+    with pytest.raises(ValueError, match=r"first column must be 'case', got \['dice'\]"):
+        write(tmp_path, checkpoint, cases=CASES[["dice", "case"]], metrics={})
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"evaluated checkpoint at .*none\.pt, found no file"):
+        write(tmp_path, tmp_path / "none.pt")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, checkpoint):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write results into .*file.*give a writable folder"):
+        write(tmp_path / "file", checkpoint)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "cases.csv"])
+def test_a_missing_file_is_named(tmp_path, checkpoint, name):
+    (write(tmp_path, checkpoint) / name).unlink()
+    with pytest.raises(
+        UserError, match=f"expected .* at .*{name}, cannot read .*No such file.*evaluate again"
+    ):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "expected JSON in .*metrics.json"),
+        ("[1]", "lacks bundle, checkpoint, dataset, metrics"),
+        (
+            '{"bundle": "atrium", "checkpoint": {}, "dataset": []}',
+            "lacks dataset, metrics, so it is not a result",
+        ),
+        (
+            '{"bundle": "a", "checkpoint": {}, "dataset": {}, "metrics": {"m": {"value": "x"}}}',
+            "expected a number as value of 'm'",
+        ),
+        (
+            '{"bundle": "a", "checkpoint": {}, "dataset": {"cases": 9}, "metrics": {}}',
+            "expected one evaluation in .*, got metrics.json of 9 cases and cases.csv of 3",
+        ),
+    ],
+)
+def test_a_malformed_metrics_file_is_refused(tmp_path, checkpoint, content, message):
+    (write(tmp_path, checkpoint) / "metrics.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"dice\n0.9\n", b"case,dice\na,1,2,3\n\xff", b"\x89PNG\r\n\x1a\n\x00\xff"]
+)
+def test_a_malformed_table_of_cases_is_refused(tmp_path, checkpoint, content):
+    (write(tmp_path, checkpoint) / "cases.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"cases.csv, got .*evaluate again"):
+        read_results(tmp_path)
