@@ -18,14 +18,24 @@ from monai.utils import set_determinism
 
 from pipelines.errors import UserError, nearest
 from pipelines.files import write_text
-from pipelines.runs import CONFIG, LAST, LOG, existing_run_dir, new_run_dir
+from pipelines.runs import BEST, CONFIG, LAST, LOG, existing_run_dir, new_run_dir, newest_finished
 
 logger = logging.getLogger(__name__)
 
 # ids that MONAI, or other tools that load a bundle, read by name
 _PUBLIC = {"_meta_", "imports", "initialize", "run", "finalize", "bundle_root", "dataset_dir", "device"}
-_PUBLIC |= {"network_def", "train", "validate", "max_epochs", "val_interval", "resume", "run_name", "output_dir"}
+_PUBLIC |= {
+    "network_def",
+    "train",
+    "validate",
+    "max_epochs",
+    "val_interval",
+    "resume",
+    "run_name",
+    "output_dir",
+}
 _PUBLIC |= {"dataset", "evaluator", "inferer", "handlers", "preprocessing", "postprocessing", "key_metric"}
+_PUBLIC |= {"trained_with", "ckpt_path", "runs_dir"}
 
 
 def _is_count(value: Any) -> bool:
@@ -38,8 +48,8 @@ _KNOBS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "val_interval": (_is_count, "a whole number above 0"),
     "lr": (lambda v: isinstance(v, int | float) and 0 < v < 10, "a number above 0, e.g. 1e-3"),
     "seed": (lambda v: isinstance(v, int) and v >= 0, "a whole number from 0"),
-    "dataset_dir": (lambda v: isinstance(v, str) and v != "", "a folder"),
-    "output_dir": (lambda v: isinstance(v, str) and v != "", "a folder"),
+    "dataset_dir": (lambda v: v is None or (isinstance(v, str | list) and len(v) > 0), "a path"),
+    "output_dir": (lambda v: v is None or (isinstance(v, str) and v != ""), "a folder"),
 }
 
 
@@ -68,13 +78,41 @@ def begin_training() -> None:
     logger.info("Run folder: %s", run_dir)
 
 
-def begin() -> None:
-    """Check the config of the bundle that is being run (evaluation, inference).
+def begin_use() -> None:
+    """Check the config of the bundle that is being run (evaluation, inference), and fit it to its checkpoint.
+
+    ``ckpt_path`` becomes the best weights of the newest finished run in ``runs_dir`` where it is null. The ids that
+    ``trained_with`` lists are replaced by what the checkpoint's run folder says, so weights always meet the network
+    and the transforms that they were trained with; what the command line gives goes before that.
 
     Raises:
-        UserError: for an id that no config defines, or a knob out of range.
+        UserError: for an id that no config defines, a knob out of range, or no checkpoint to use.
     """
-    _begin()
+    parser = _begin()
+    config = parser.config
+    given = command_line_ids()
+    checkpoint = _checkpoint(config)
+    run_config = checkpoint.parent / CONFIG
+    if run_config.is_file():
+        stored = ConfigParser.load_config_file(run_config)
+        config.update({k: stored[k] for k in config["trained_with"] if k in stored and k not in given})
+    else:
+        logger.warning("%s has no %s beside it: the bundle's own settings are used.", checkpoint, CONFIG)
+    config["ckpt_path"] = str(checkpoint)
+    parser.config = config
+    parser.parse(True)
+    logger.info("Checkpoint: %s", checkpoint)
+
+
+def _checkpoint(config: dict) -> Path:
+    if not config["ckpt_path"]:
+        return newest_finished(config["runs_dir"]) / BEST
+    path = Path(config["ckpt_path"])
+    path = path / BEST if path.is_dir() else path
+    if not path.is_file():
+        near = [str(p) for p in path.parent.glob("*.pt")] if path.parent.is_dir() else []
+        raise UserError(f"There is no checkpoint {path}{nearest(str(path), near)}")
+    return path
 
 
 def _begin() -> ConfigParser:
@@ -97,7 +135,9 @@ def running_parser() -> ConfigParser:
         if isinstance(candidate, ConfigWorkflow):
             return candidate.parser
         frame = frame.f_back
-    raise RuntimeError("this is meant to be called from a bundle's `initialize`, by `python -m monai.bundle run`")
+    raise RuntimeError(
+        "this is meant to be called from a bundle's `initialize`, by `python -m monai.bundle run`"
+    )
 
 
 def refuse_unknown_ids(config: dict) -> None:
@@ -109,7 +149,9 @@ def refuse_unknown_ids(config: dict) -> None:
     for name in config:
         if name not in used:
             known = (set(config) & used) - {"imports", "initialize", "run", "finalize", "_meta_"}
-            raise UserError(f"Unknown setting '{name}'{nearest(name, known)}\nKnown: {', '.join(sorted(known))}.")
+            raise UserError(
+                f"Unknown setting '{name}'{nearest(name, known)}\nKnown: {', '.join(sorted(known))}."
+            )
 
 
 def check_knobs(config: dict) -> None:
@@ -171,7 +213,9 @@ def quiet() -> None:
     logging.getLogger("ignite").setLevel(logging.WARNING)
     for name in ("alembic", "mlflow.store.db", "mlflow.system_metrics", "mlflow.data"):  # start-up notes
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=r".*torch\.jit")  # MONAI decorates with what torch 2.13 deprecates
+    warnings.filterwarnings(
+        "ignore", message=r".*torch\.jit"
+    )  # MONAI decorates with what torch 2.13 deprecates
 
 
 def log_to(path: Path) -> None:

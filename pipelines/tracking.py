@@ -6,7 +6,8 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ class RunTracker(MLFlowHandler):
         try:
             self.cur_run = self.client.get_run(known) if known else None
         except MlflowException:
-            logger.warning("The MLflow run of %s is gone from the store; a new one is made.", self.run_dir.name)
+            logger.warning(
+                "The MLflow run of %s is gone from the store; a new one is made.", self.run_dir.name
+            )
         if self.cur_run is None:
             tags = {**context.resolve_tags(), **self.tags}
             self.cur_run = self.client.create_run(
@@ -133,6 +136,16 @@ class RunTracker(MLFlowHandler):
         for path in paths:
             if path.is_file():
                 self.client.log_artifact(self.run_id, str(path), folder)
+
+    @contextmanager
+    def rejoined(self) -> Iterator[None]:
+        """Open the run of the folder for as long as the block lasts, and leave it in the state it had."""
+        status = read_tracking(self.run_dir).get("status", "FINISHED")
+        self.open()
+        try:
+            yield
+        finally:
+            self.end(status)
 
     def end(self, status: str) -> None:
         """Mark the run as FINISHED, FAILED or KILLED and stop watching the system."""

@@ -157,7 +157,10 @@ def batch_loss(output: Mapping[str, Any]) -> torch.Tensor:
 
 def stack_outputs(outputs: Sequence[dict]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits and labels of a decollated evaluator's output as two batches (B, 1, …), for a loss."""
-    return tuple(torch.stack([output[key].as_subclass(torch.Tensor) for output in outputs]) for key in ("logits", "label"))
+    return tuple(
+        torch.stack([output[key].as_subclass(torch.Tensor) for output in outputs])
+        for key in ("logits", "label")
+    )
 
 
 def _on_terminate() -> Any:

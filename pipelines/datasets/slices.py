@@ -55,7 +55,9 @@ class VolumeCache(Sequence):
     def _hold(self, array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return ``array`` as ``dtype`` without metadata; overlapping channels go on sharing one block."""
         plain = array.as_tensor() if isinstance(array, MetaTensor) else array
-        if plain.nbytes <= plain.untyped_storage().nbytes():  # nothing overlaps: keep what is seen and no more
+        if (
+            plain.nbytes <= plain.untyped_storage().nbytes()
+        ):  # nothing overlaps: keep what is seen and no more
             plain = plain.contiguous().clone()
         block = torch.empty(0, dtype=plain.dtype).set_(plain.untyped_storage()).to(dtype)
         self._held += block.nbytes
@@ -86,7 +88,9 @@ class SliceDataset(Dataset):
 
     def __init__(self, volumes: Sequence[dict], transform: Compose | None = None, seed: int = 0) -> None:
         if not len(volumes):
-            raise UserError("No volumes to train on: the list of cases is empty. Check train_cases and val_cases.")
+            raise UserError(
+                "No volumes to train on: the list of cases is empty. Check train_cases and val_cases."
+            )
         self.volumes, self.transform, self.seed, self.epoch = volumes, transform, seed, 0
         depths = [volume["label"].shape[-1] for volume in volumes]
         self.index = [(v, z) for v, depth in enumerate(depths) for z in range(depth)]

@@ -1,0 +1,132 @@
+"""The command line: ``python -m pipelines`` or ``cardiothorax``. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.errors import UserError
+from pipelines.registry import BUNDLES, get_bundle
+
+app = typer.Typer(
+    help="Cardiothorax: get, check and predict. Training is `python -m monai.bundle run --config_file "
+    "bundles/BUNDLE/train.yaml`, comparing runs is `mlflow ui`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"One of: {', '.join(BUNDLES)}.")]
+DatasetDir = Annotated[
+    Path | None, typer.Option("--dataset_dir", help="Default: the bundle's own, under data/.")
+]
+
+
+@app.command()
+def fetch(bundle: BundleName, dataset_dir: DatasetDir = None) -> None:
+    """Download the real data set, verify it and unpack it."""
+    chosen = get_bundle(bundle)
+    target = chosen.function("fetch")(dataset_dir or Path(chosen.dataset_dir))
+    typer.echo(f"The data set is in {target}.")
+
+
+@app.command()
+def phantom(
+    bundle: BundleName,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
+    cases: Annotated[int, typer.Option(min=2, help="How many patients.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
+) -> None:
+    """Write a phantom data set in the real one's layout."""
+    get_bundle(bundle).function("phantom")(folder, cases, seed)
+    typer.echo(f"The phantom is in {folder}.")
+
+
+@app.command()
+def check(
+    bundle: BundleName,
+    dataset_dir: DatasetDir = None,
+    train_cases: Annotated[str, typer.Option("--train_cases", help="As in train.yaml.")] = "16",
+    val_cases: Annotated[str, typer.Option("--val_cases", help="As in train.yaml.")] = "4",
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Check a data set before training on it; exit code 1 when anything is wrong."""
+    from rich.console import Console
+
+    chosen = get_bundle(bundle)
+    report = chosen.function("check")(
+        dataset_dir or Path(chosen.dataset_dir),
+        train_cases=_cases(train_cases),
+        val_cases=_cases(val_cases),
+        tracking_uri=tracking_uri(),
+    )
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        report.print(Console())
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@app.command()
+def predict(
+    bundle: BundleName,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files or folders.")],
+    out: Annotated[Path, typer.Option("--out", help="One folder a case is written here.")],
+    ckpt_path: Annotated[
+        Path | None, typer.Option("--ckpt_path", help="Default: the best weights of the newest finished run.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
+) -> None:
+    """Predict images with a trained bundle: results, overlays, and masks in the inputs' own grid."""
+    from pipelines.launch import run_bundle
+
+    overrides = {"ckpt_path": str(ckpt_path) if ckpt_path else None, "device": device}
+    run_bundle(
+        get_bundle(bundle).config("inference"),
+        dataset_dir=[str(path) for path in inputs],
+        output_dir=str(out),
+        **{name: value for name, value in overrides.items() if value is not None},
+    )
+
+
+@app.command()
+def results(run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.")]) -> None:
+    """Print what an evaluation found."""
+    from rich.console import Console
+
+    from pipelines.evaluation.results import print_results
+
+    print_results(run, Console())
+
+
+def tracking_uri() -> str:
+    """Return the tracking URI of ``mlflow.yaml``; ``MLFLOW_TRACKING_URI`` goes before it."""
+    import os
+
+    import yaml
+
+    path = Path("mlflow.yaml")
+    stored = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return os.environ.get("MLFLOW_TRACKING_URI") or stored.get("tracking_uri", "sqlite:///mlflow.db")
+
+
+def _cases(text: str) -> int | list[str]:
+    return int(text) if text.isdigit() else [name.strip() for name in text.strip("[]").split(",")]
+
+
+def main() -> None:
+    """Run the command line; a mistake that a person can mend is answered with its message alone."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

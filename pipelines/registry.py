@@ -1,0 +1,71 @@
+"""The bundles, and where the functions of each stand: what the command line offers follows from this table."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One task.
+
+    Attributes:
+        name: the folder's name under ``bundles/``.
+        dataset_dir: the default data set folder.
+        fetch: ``module:function(target)`` that gets the real data set.
+        phantom: ``module:function(target, cases, seed)`` that makes a phantom of it.
+        check: ``module:function(dataset_dir, **knobs)`` that gives a :class:`~pipelines.checks.report.Report`.
+    """
+
+    name: str
+    dataset_dir: str
+    fetch: str
+    phantom: str
+    check: str
+
+    def function(self, kind: str) -> Callable[..., Any]:
+        """Return the function of ``kind`` ("fetch", "phantom" or "check"), imported only now."""
+        module, name = getattr(self, kind).split(":")
+        return getattr(importlib.import_module(module), name)
+
+    def config(self, kind: str) -> Path:
+        """Return the path of ``train``, ``evaluate`` or ``inference``'s YAML file.
+
+        Raises:
+            UserError: when the command is not run where the ``bundles`` folder is.
+        """
+        path = Path("bundles") / self.name / f"{kind}.yaml"
+        if not path.is_file():
+            raise UserError(
+                f"There is no {path} in {Path.cwd()}. Run this command in the project's folder, the one that "
+                "holds `bundles` and `mlflow.yaml`."
+            )
+        return path
+
+
+BUNDLES = {
+    "atrium": Bundle(
+        name="atrium",
+        dataset_dir="data/Task02_Heart",
+        fetch="pipelines.fetch:fetch_atrium",
+        phantom="pipelines.phantoms.atrium:write_phantom",
+        check="pipelines.checks.atrium:check_atrium",
+    ),
+}
+
+
+def get_bundle(name: str) -> Bundle:
+    """Return the bundle called ``name``.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if name not in BUNDLES:
+        raise UserError(f"There is no bundle '{name}'{nearest(name, BUNDLES)}\nKnown: {', '.join(BUNDLES)}.")
+    return BUNDLES[name]
