@@ -45,7 +45,9 @@ class NeighbourSlicesd(MapTransform):
         allow_missing_keys: do not raise when a key is missing.
     """
 
-    def __init__(self, keys: KeysCollection, offsets: Sequence[int], allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, offsets: Sequence[int], allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.offsets = tuple(offsets)
 
