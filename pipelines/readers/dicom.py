@@ -133,13 +133,16 @@ def _pixels(slices: list[Slice], files: list[SourceFile]) -> Iterator[np.ndarray
 def _check_decoder(syntax: Any) -> None:
     from pydicom.pixels import get_decoder
 
-    if syntax.is_compressed and syntax.is_encapsulated:
+    if not (syntax.is_compressed and syntax.is_encapsulated):
+        return
+    try:
         decoder = get_decoder(syntax)
-        if not decoder.is_available:
-            raise UserError(
-                f"no installed decoder reads the compression {syntax.name} ({syntax}); install one of: "
-                f"{', or '.join(decoder.missing_dependencies)}"
-            )
+        if decoder.is_available:
+            return
+        advice = f"install one of: {', '.join(decoder.missing_dependencies)}"
+    except NotImplementedError:
+        advice = "export the series uncompressed"
+    raise UserError(f"no installed decoder reads the compression {syntax.name} ({syntax}); {advice}")
 
 
 def _damaged(file: SourceFile, error: Exception) -> UserError:

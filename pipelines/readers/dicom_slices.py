@@ -25,7 +25,7 @@ TAGS = [
 MAX_STEP_ERROR = (0.01, 0.01)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slice:
     """One frame: ``file`` and ``frame`` (0-based) say where its pixels are, the rest where it lies.
 

@@ -91,7 +91,12 @@ def _expand(path: Path) -> Iterator[VolumeInput]:
         items = list(_in_folder(path)) if path.is_dir() else [_from_file(path)]
     except OSError as error:
         items = [_problem(path, f"cannot be read ({error.strerror})")]
-    yield from items or [_problem(path, f"holds nothing to read; expected {READS}")]
+    yield from items or [_problem(path, f"holds nothing to read; {_advice(path)}")]
+
+
+def _advice(folder: Path) -> str:
+    holders = sorted({path.parent.name for path in folder.glob("[!.]*/[!.]*") if _known_suffix(path.name)})
+    return f"name a folder below it ({', '.join(holders[:3])})" if holders else f"expected {READS}"
 
 
 def _from_file(path: Path) -> VolumeInput:

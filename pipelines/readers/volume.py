@@ -22,7 +22,7 @@ __all__ = ["Volume", "VolumeInput", "find_inputs", "read_volume", "save_mask"]
 MAX_VOXELS = 2**29
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Volume:
     """A scan on its own grid, whatever file it came from.
 
@@ -57,7 +57,7 @@ class Volume:
             MetaKeys.SPATIAL_SHAPE: np.array(self.array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
         }
-        return MetaTensor(torch.from_numpy(self.array), affine=affine, meta=meta)
+        return MetaTensor(torch.from_numpy(self.array.copy()), affine=affine, meta=meta)
 
 
 def read_volume(item: VolumeInput) -> Volume:

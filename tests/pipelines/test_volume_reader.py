@@ -123,6 +123,14 @@ def test_nothing_to_read_says_what_is_read(tmp_path):
         find_inputs([])
 
 
+def test_data_set_folder_names_the_folders_that_hold_images(tmp_path):
+    for name in ("imagesTr", "labelsTr"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "la_001.nii.gz").touch()
+    with pytest.raises(UserError, match=r"nothing to read; name a folder below it \(imagesTr, labelsTr\)"):
+        find_inputs([tmp_path])
+
+
 # -- NIfTI
 
 
