@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError
 from pipelines.files import write_json
+from pipelines.progress import track
 
 if TYPE_CHECKING:
     import numpy as np
     from nibabel.nifti1 import Nifti1Image
 
+NAME = "LeftAtrium phantom"  # in dataset.json; the real set's is LeftAtrium
 VERSION = 1  # raise it when the images of a seed change
 LARGEST, SMALLEST = 1024, 8  # voxels an axis
 
@@ -36,10 +38,7 @@ def write_phantom(
     Raises:
         UserError: on an unusable argument, or when ``target`` holds anything else.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    target = Path(target)
+    target = Path(target).expanduser()
     _check_arguments(cases, seed, size)
     contents = _dataset_json(cases, seed, size)
     if _is_written(target, contents):
@@ -51,7 +50,7 @@ def write_phantom(
             root = Path(temporary) / "whole"
             for folder in ("imagesTr", "labelsTr"):
                 (root / folder).mkdir(parents=True)
-            for k in track(range(1, cases + 1), "Phantom", console=Console(stderr=True)):
+            for k in track(range(1, cases + 1), "Phantom"):
                 _write_case(root, k, *make_case(seed, k, size))
             write_json(root / "dataset.json", contents)
             root.replace(target)
@@ -96,7 +95,7 @@ def _dataset_json(cases: int, seed: int, size: tuple[int, int, int] | None) -> d
     names = [f"la_{k:03d}.nii.gz" for k in range(1, cases + 1)]
     shape = "x".join(map(str, size)) if size else "varied"
     return {
-        "name": "LeftAtrium phantom",
+        "name": NAME,
         "description": f"Computed, no patient: phantom {VERSION}, {cases} cases, seed {seed}, size {shape}",
         "reference": "Cardiothorax, pipelines.phantoms.atrium",
         "licence": "Apache-2.0",
