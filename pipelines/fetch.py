@@ -127,3 +127,5 @@ def _extract(tar: tarfile.TarFile, members: list[tuple[tarfile.TarInfo, PurePosi
         if member.isfile():
             with open(path, "wb") as file:
                 shutil.copyfileobj(tar.extractfile(member), file)
+    while tar.fileobj.read(1 << 20):
+        pass  # to the end, where a compressed archive has its checksum
