@@ -1,4 +1,4 @@
-"""Inferers that bundles name: whole volumes, slice by slice, with test-time flips."""
+"""Inferers that bundles name: whole volumes through a 2-D network, slice by slice."""
 
 from __future__ import annotations
 
@@ -6,32 +6,58 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.inferers import SliceInferer
+from monai.inferers import Inferer, SliceInferer
+
+from transforms.neighbours import neighbour_slices
 
 
-class FlipSliceInferer(SliceInferer):
-    """MONAI's ``SliceInferer``, averaged over flips of the volume.
+class PlanesInferer(Inferer):
+    """MONAI's ``SliceInferer`` along several planes of a volume, averaged, each slice with its neighbours.
 
     Args:
-        flips: the in-plane axes to flip for each variant, e.g. ``[[], [0], [1], [0, 1]]``; 0 is X, 1 is Y.
-        args: of ``SliceInferer``.
-        kwargs: of ``SliceInferer``.
+        planes: the axes to go along: 0 (X, sagittal in RAS), 1 (Y, coronal), 2 (Z, axial).
+        slice_offsets: the neighbouring slices that the network takes as channels.
+        flips: test-time flips to average over: each names the axes to flip, e.g. ``[[], [0], [0, 1]]``.
+        batch_size: slices at once.
 
-    The result is the logit of the variants' mean probability, so what follows need not know of the flips.
+    The idea of one network for all planes is Perslev et al., "One network to segment them all", MICCAI 2019.
     """
 
-    def __init__(self, *args: Any, flips: Sequence[Sequence[int]] = ((),), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        planes: Sequence[int] = (2,),
+        slice_offsets: Sequence[int] = (0,),
+        flips: Sequence[Sequence[int]] = ((),),
+        batch_size: int = 16,
+    ) -> None:
+        super().__init__()
+        self.planes, self.slice_offsets = tuple(planes), tuple(slice_offsets)
         self.flips = [tuple(axis + 2 for axis in flip) for flip in flips]
+        self.batch_size = batch_size
 
     def variants(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
-        """Return the probabilities (B, 1, X, Y, Z) of each variant, each turned back to the input's orientation."""
-        infer = super().__call__
-        return [torch.sigmoid(infer(inputs.flip(flip), network)).flip(flip) for flip in self.flips]
+        """Return one probability map a plane and flip, in the input's orientation.
+
+        Args:
+            inputs: (B, 1, X, Y, Z).
+            network: (N, len(slice_offsets), H, W) to logits (N, 1, H, W).
+
+        Returns:
+            (B, 1, X, Y, Z) each, between 0 and 1.
+        """
+        return [
+            self._along(plane, inputs.flip(flip), network).flip(flip)
+            for plane in self.planes
+            for flip in self.flips
+        ]
+
+    def _along(self, plane: int, inputs: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
+        slices = SliceInferer(plane, roi_size=(-1, -1), sw_batch_size=self.batch_size)
+        return torch.sigmoid(slices(neighbour_slices(inputs, self.slice_offsets, plane), network))
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Return logits (B, 1, X, Y, Z) for ``inputs`` (B, C, X, Y, Z)."""
+        """Return the logit of the variants' mean probability, (B, 1, X, Y, Z), for ``inputs`` (B, 1, X, Y, Z)."""
         variants = self.variants(inputs, network)
-        return torch.logit(torch.stack(variants).mean(0), eps=1e-6)
+        return torch.logit(sum(variants) / len(variants), eps=1e-6)

@@ -2,57 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 
 
-def neighbour_slices(volume: torch.Tensor, offsets: Sequence[int]) -> torch.Tensor:
+def neighbour_slices(volume: torch.Tensor, offsets: Sequence[int], plane: int = 2) -> torch.Tensor:
     """Return the slices around each slice as channels, repeating the first and last slice beyond the volume.
 
     Args:
-        volume: (1, X, Y, Z) tensor; Z is the slice axis.
-        offsets: evenly spaced, ascending slice offsets, e.g. ``(-2, -1, 0, 1, 2)``; slice ``z`` of channel ``c``
-            of the result is slice ``z + offsets[c]`` of ``volume``.
+        volume: (B, 1, X, Y, Z) tensor.
+        offsets: slice offsets, e.g. ``(-2, -1, 0, 1, 2)``; slice ``k`` of channel ``c`` of the result is slice
+            ``k + offsets[c]`` of ``volume``.
+        plane: the axis that slices are counted along: 0 (X), 1 (Y) or 2 (Z).
 
     Returns:
-        (len(offsets), X, Y, Z) tensor. It is a view of one padded copy, so it costs no more memory than that.
+        (B, len(offsets), X, Y, Z) tensor.
 
     Raises:
-        ValueError: when ``volume`` has no single channel, or ``offsets`` are not ascending and evenly spaced.
+        ValueError: when ``volume`` has another shape, or ``offsets`` are none.
     """
-    steps = {b - a for a, b in zip(offsets[:-1], offsets[1:], strict=True)} or {1}
-    if len(steps) != 1 or min(steps) < 1:
-        raise ValueError(f"offsets must be ascending and evenly spaced, e.g. [-1, 0, 1], got {list(offsets)}")
-    if volume.ndim != 4 or volume.shape[0] != 1:
-        raise ValueError(f"volume must have shape (1, X, Y, Z), got {tuple(volume.shape)}")
-    step, reach = steps.pop(), offsets[-1] - offsets[0]
-    depth = volume.shape[-1]
-    index = torch.arange(offsets[0], depth + offsets[-1], device=volume.device).clamp(0, depth - 1)
-    windows = volume[0].index_select(-1, index).unfold(-1, reach + 1, 1)[..., ::step]
-    return windows.movedim(-1, 0)
+    if volume.ndim != 5 or volume.shape[1] != 1:
+        raise ValueError(f"volume must have shape (B, 1, X, Y, Z), got {tuple(volume.shape)}")
+    axis = plane + 2
+    shifted = [volume.index_select(axis, _clamped(offset, volume.shape[axis], volume)) for offset in offsets]
+    if not shifted:
+        raise ValueError("offsets must name at least one slice, e.g. [0]")
+    return torch.cat(shifted, dim=1)
 
 
-class NeighbourSlicesd(MapTransform):
-    """Dictionary form of :func:`neighbour_slices`; metadata and traced transforms of the image are kept.
+def slice_with_neighbours(
+    volume: torch.Tensor, index: int, offsets: Sequence[int], plane: int = 2
+) -> torch.Tensor:
+    """Return one slice of :func:`neighbour_slices` without making the others.
 
     Args:
-        keys: keys of (1, X, Y, Z) volumes.
+        volume: (1, X, Y, Z) tensor.
+        index: of the slice along ``plane``.
         offsets: see :func:`neighbour_slices`.
-        allow_missing_keys: do not raise when a key is missing.
+        plane: the axis that slices are counted along.
+
+    Returns:
+        (len(offsets), H, W) tensor, H and W being the two other axes in their order.
     """
+    depth = volume.shape[plane + 1]
+    return torch.stack(
+        [volume[0].select(plane, min(max(index + offset, 0), depth - 1)) for offset in offsets]
+    )
 
-    def __init__(
-        self, keys: KeysCollection, offsets: Sequence[int], allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.offsets = tuple(offsets)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            result[key] = neighbour_slices(result[key], self.offsets)
-        return result
+def _clamped(offset: int, depth: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.arange(offset, depth + offset, device=like.device).clamp(0, depth - 1)

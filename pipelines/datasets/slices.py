@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose, Randomizable
+from monai.data import MetaTensor, get_track_meta, set_track_meta
+from monai.transforms import Compose
 from torch.utils.data import Dataset, Sampler
 
 from pipelines.errors import UserError
 from pipelines.progress import track
+from transforms.neighbours import slice_with_neighbours
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +31,7 @@ class VolumeCache(Sequence):
         memory_limit_gb: gigabytes of voxels to hold in memory; volumes beyond it are kept as files that the
             operating system pages in (and may drop again), so a data set of any size can be trained on.
 
-    Images are held as float16 and labels as uint8. A view (such as
-    :class:`~transforms.neighbours.NeighbourSlicesd` makes) is kept as a view.
+    Images are held as float16 and labels as uint8.
     """
 
     def __init__(self, data: Sequence[dict], transform: Callable, memory_limit_gb: float = 8.0) -> None:
@@ -53,17 +54,11 @@ class VolumeCache(Sequence):
         }
 
     def _hold(self, array: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return ``array`` as ``dtype`` without metadata; overlapping channels go on sharing one block."""
-        plain = array.as_tensor() if isinstance(array, MetaTensor) else array
-        if (
-            plain.nbytes <= plain.untyped_storage().nbytes()
-        ):  # nothing overlaps: keep what is seen and no more
-            plain = plain.contiguous().clone()
-        block = torch.empty(0, dtype=plain.dtype).set_(plain.untyped_storage()).to(dtype)
+        """Return ``array`` as a compact ``dtype`` block without metadata, in memory or on disk."""
+        block = torch.empty(array.shape, dtype=dtype)
+        block.copy_(array.as_tensor() if isinstance(array, MetaTensor) else array)
         self._held += block.nbytes
-        if self._held > self._limit:
-            block = self._on_disk(block)
-        return block.as_strided(plain.shape, plain.stride(), plain.storage_offset())
+        return self._on_disk(block) if self._held > self._limit else block
 
     def _on_disk(self, block: torch.Tensor) -> torch.Tensor:
         if self._folder is None:
@@ -74,40 +69,70 @@ class VolumeCache(Sequence):
         return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """Let MONAI's transforms give plain tensors: on small slices, metadata costs more than the transform itself."""
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
+
+
 class SliceDataset(Dataset):
-    """All axial slices of a list of volumes.
+    """All slices of a list of volumes, along one or several planes.
 
     Args:
-        volumes: dictionaries with ``image`` (C, X, Y, Z) and ``label`` (1, X, Y, Z).
-        transform: random transforms of ``{"image": (C, X, Y) float32, "label": (1, X, Y) float32}``.
+        volumes: dictionaries with ``image`` (1, X, Y, Z) and ``label`` (1, X, Y, Z).
+        transform: random transforms of ``{"image": (C, H, W) float32, "label": (1, H, W) float32}``.
+        planes: the axes that slices are counted along, e.g. ``[2]`` for axial ones alone.
+        slice_offsets: the neighbouring slices that become the image's channels.
         seed: together with the epoch and the slice's index it decides what the random transforms draw, so a sample
             is the same whatever the number of workers and however often a training was interrupted.
 
     ``has_label`` is (N,) bool: whether a slice holds any labelled pixel.
     """
 
-    def __init__(self, volumes: Sequence[dict], transform: Compose | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        volumes: Sequence[dict],
+        transform: Compose | None = None,
+        planes: Sequence[int] = (2,),
+        slice_offsets: Sequence[int] = (0,),
+        seed: int = 0,
+    ) -> None:
         if not len(volumes):
             raise UserError(
                 "No volumes to train on: the list of cases is empty. Check train_cases and val_cases."
             )
         self.volumes, self.transform, self.seed, self.epoch = volumes, transform, seed, 0
-        depths = [volume["label"].shape[-1] for volume in volumes]
-        self.index = [(v, z) for v, depth in enumerate(depths) for z in range(depth)]
-        self.has_label = np.concatenate([v["label"].flatten(0, -2).any(0).numpy() for v in volumes])
+        self.slice_offsets = tuple(slice_offsets)
+        self.index, has_label = [], []
+        for volume, content in enumerate(volumes):
+            for plane in planes:
+                others = [axis for axis in range(3) if axis != plane]
+                labelled = content["label"][0].numpy().any(axis=tuple(others))
+                self.index += [(volume, plane, k) for k in range(len(labelled))]
+                has_label.append(labelled)
+        self.has_label = np.concatenate(has_label)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        volume, z = self.index[index]
-        sample = {key: self.volumes[volume][key][..., z].float() for key in ("image", "label")}
+        volume, plane, k = self.index[index]
+        content = self.volumes[volume]
+        sample = {
+            "image": slice_with_neighbours(content["image"], k, self.slice_offsets, plane).float(),
+            "label": content["label"].select(plane + 1, k).float(),
+        }
         if self.transform is None:
             return sample
-        if isinstance(self.transform, Randomizable):
-            draw = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
-            self.transform.set_random_state(seed=int(draw))
-        return self.transform(sample)
+        draw = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
+        self.transform.set_random_state(seed=int(draw))
+        with plain_tensors():
+            return self.transform(sample)
 
 
 class SliceSampler(Sampler[int]):
