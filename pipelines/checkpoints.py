@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from pipelines.errors import UserError, nearest
 from pipelines.files import atomic_path
@@ -26,12 +27,13 @@ def save(content: Any, path: Path) -> None:
         UserError: when the disk is full or the folder cannot be written; the old file is still there.
     """
     try:
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        # through a file of Python's own: torch's writer answers a full disk with a riddle
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            torch.save(content, file)
+    except OSError as error:
         raise UserError(
-            f"Cannot write the checkpoint {path}: {error}.\n"
-            f"The last whole one is kept. Free space or mend the folder, then --resume {path.parent}."
+            f"Cannot write the checkpoint {path}: {error.strerror or error}.\n"
+            f"The last whole one is kept. Free space or mend the folder, then go on with --resume {path.parent}."
         ) from error
 
 
@@ -55,18 +57,33 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Any:
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
-    """Load a state dictionary (or MONAI's ``{"model": …}``) from ``path`` into ``network`` and return it.
+    """Load the weights in ``path`` into ``network`` and return it.
+
+    Args:
+        network: what the weights are for.
+        path: a state dictionary (``model.pt``), MONAI's ``{"model": …}``, or ``last.pt`` with its ``best_from``.
 
     Raises:
         UserError: when the file cannot be read (see :func:`load`) or was made by another architecture.
     """
     content = load(path)
-    state = content.get("model", content) if isinstance(content, Mapping) else None
+    if isinstance(content, Mapping):
+        content = content.get("best_from", content.get("model", content))
+    fit_weights(network, content, path)
+    return network
+
+
+def fit_weights(network: nn.Module, state: Any, path: str | Path) -> None:
+    """Load a state dictionary that came from ``path`` into ``network``.
+
+    Raises:
+        UserError: when it is none, or one of another architecture.
+    """
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(f"{path} holds no network weights: expected a dictionary of tensors.")
     own = network.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    shapes = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if missing or extra or shapes:
         example = (shapes or missing or extra)[0]
         theirs = tuple(state[example].shape) if example in state else "nothing"
@@ -77,7 +94,6 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
             f"the file holds {theirs}.\nUse the checkpoint with the config.yaml of its own run folder."
         )
     network.load_state_dict(state)
-    return network
 
 
 class RunCheckpoints:
@@ -116,24 +132,38 @@ class RunCheckpoints:
         """Set engines and objects to where ``last.pt`` left them.
 
         Raises:
-            UserError: when ``last.pt`` is unreadable or belongs to another network or optimizer.
+            UserError: when ``last.pt`` is unreadable, belongs to another network or optimizer, or is of the last epoch.
         """
         path = self.run_dir / LAST
         state = load(path)
         try:
             for name, thing in self.objects.items():
-                thing.load_state_dict(state[name])
-            evaluator.state.best_metric, evaluator.state.best_metric_epoch = state["best"]
-            epoch = state["epoch"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                _restore(thing, state[name], path)
+            metric, best_epoch = state["best"]
+            epoch = int(state["epoch"])
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"{path} does not fit this configuration: {str(error).splitlines()[0][:160]}\n"
+                f"{path} does not fit this configuration: {type(error).__name__} {str(error).splitlines()[0][:160]}\n"
                 "Resume with the settings the run was started with."
             ) from error
         if epoch >= trainer.state.max_epochs:
             raise UserError(
-                f"{self.run_dir} is complete: all {epoch} epochs are done. To train on, raise --max_epochs above {epoch}."
+                f"Nothing to resume: {self.run_dir} has all of its {epoch} epochs. "
+                f"To train on, raise --max_epochs above {epoch}."
             )
+        evaluator.state.best_metric, evaluator.state.best_metric_epoch = metric, best_epoch
         trainer.state.epoch = epoch
         trainer.state.iteration = epoch * trainer.state.epoch_length
+        for rest in self.run_dir.glob(".tmp-*"):  # what a killed process was writing
+            rest.unlink(missing_ok=True)
         logger.info("Resuming %s after epoch %d.", self.run_dir.name, epoch)
+
+
+def _restore(thing: Any, state: Any, path: Path) -> None:
+    if isinstance(thing, nn.Module):
+        fit_weights(thing, state, path)
+    elif isinstance(thing, LRScheduler) and state.get("total_steps") != getattr(thing, "total_steps", None):
+        # a schedule of another length keeps its own shape, and goes on at the step that the run has reached
+        thing.load_state_dict({key: state[key] for key in ("last_epoch", "_step_count")})
+    else:
+        thing.load_state_dict(state)

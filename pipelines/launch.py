@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,16 @@ def run_bundle(config_file: str | Path, **overrides: Any) -> None:
     """
     from monai.bundle import run
 
-    from pipelines.session import quiet, user_error
+    from pipelines.console import quiet, user_error
 
     quiet()
+    # the config is the project's own, and the caller knows what it gave
+    warnings.filterwarnings("ignore", message="parsing config_file")
+    for name in ("monai.bundle.scripts", "monai.bundle.workflows"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
     try:
-        run(config_file=str(config_file), **overrides)
+        run(config_file=str(config_file), **given)
     except Exception as error:
         mendable = user_error(error)
         if mendable is not None:

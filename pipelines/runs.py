@@ -9,14 +9,8 @@ from pathlib import Path
 
 from pipelines.errors import UserError, nearest
 
-CONFIG, BEST, LAST, DATALIST, LOG, TRACKING = (
-    "config.yaml",
-    "model.pt",
-    "last.pt",
-    "datalist.json",
-    "log.txt",
-    "mlflow.json",
-)
+CONFIG, BEST, LAST = "config.yaml", "model.pt", "last.pt"
+DATALIST, CASES, LOG, TRACKING = "datalist.json", "cases.csv", "log.txt", "mlflow.json"
 
 
 def unique_name() -> str:
@@ -35,7 +29,7 @@ def new_run_dir(output_dir: str | Path, run_name: str | None) -> Path:
         UserError: when the name is taken or is no plain folder name, or the folder cannot be made.
     """
     name = run_name or unique_name()
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise UserError(f"run_name must be a plain name without folders, got '{name}'.")
     run_dir = Path(output_dir) / name
     try:
@@ -60,13 +54,13 @@ def existing_run_dir(path: str | Path, needs: str = LAST) -> Path:
     if run_dir.is_file():
         run_dir = run_dir.parent
     if not run_dir.is_dir():
-        known = {str(p): p for p in run_dir.parent.iterdir()} if run_dir.parent.is_dir() else {}
+        known = [str(p) for p in run_dir.parent.iterdir()] if run_dir.parent.is_dir() else []
         raise UserError(f"There is no run folder {run_dir}{nearest(str(run_dir), known)}")
     if not (run_dir / CONFIG).is_file():
         raise UserError(f"{run_dir} is no run folder: it holds no {CONFIG}.")
     if not (run_dir / needs).is_file():
         raise UserError(
-            f"{run_dir} holds no {needs} yet: its training stopped before the first epoch ended. Start it anew."
+            f"{run_dir} holds no {needs}: its training stopped before the first epoch ended. Start it anew."
         )
     return run_dir
 
@@ -92,5 +86,13 @@ def is_finished(run_dir: Path) -> bool:
 
 def read_tracking(run_dir: Path) -> dict:
     """Return what a run folder knows of its MLflow run (``run_id``, ``status``, …); empty when it knows nothing."""
-    path = Path(run_dir) / TRACKING
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(Path(run_dir) / TRACKING)
+
+
+def read_json(path: Path) -> dict:
+    """Return the dictionary that a run's JSON file holds; empty where there is no such file or it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

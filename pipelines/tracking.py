@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -15,7 +16,7 @@ from typing import Any
 import mlflow
 import torch
 from ignite.engine import Engine, Events
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context import registry as context
@@ -36,11 +37,13 @@ class RunTracker(MLFlowHandler):
         run_dir: the run folder; its name becomes the run's name, and ``mlflow.json`` in it remembers the run.
         experiment_name: the MLflow experiment.
         tracking_uri: e.g. ``sqlite:///mlflow.db``; ``MLFLOW_TRACKING_URI`` goes before it.
-        params: the knobs of the run.
-        tags: what else tells runs apart, e.g. ``{"bundle": "atrium"}``.
+        tags: what tells runs apart, e.g. ``{"bundle": "atrium"}``.
 
     Unlike its base it never adopts a run by name or state, logs the epoch's mean loss and the learning rate once an
     epoch (logging each iteration costs more than a small network's step), and ends a broken run as FAILED or KILLED.
+
+    Raises:
+        UserError: when the store cannot be used.
     """
 
     def __init__(
@@ -48,13 +51,13 @@ class RunTracker(MLFlowHandler):
         run_dir: str | Path,
         experiment_name: str,
         tracking_uri: str,
-        params: Mapping[str, Any] | None = None,
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         self.run_dir = Path(run_dir)
         prepare_store(tracking_uri)
         super().__init__(tracking_uri=tracking_uri, experiment_name=experiment_name, iteration_log=False)
-        self.params, self.tags = dict(params or {}), dict(tags or {})
+        self.tags = dict(tags or {})
+        self._known: set[tuple[str, int]] = set()
         self._monitor: SystemMetricsMonitor | None = None
 
     @property
@@ -63,72 +66,107 @@ class RunTracker(MLFlowHandler):
         return self.cur_run.info.run_id
 
     def open(self) -> None:
-        """Make the run of the folder, or rejoin it, and mark it as RUNNING."""
-        self._set_experiment()
-        known = read_tracking(self.run_dir).get("run_id")
+        """Make the run of the folder, or rejoin it, and mark it as RUNNING.
+
+        Raises:
+            UserError: when the experiment was deleted.
+        """
         try:
-            self.cur_run = self.client.get_run(known) if known else None
-        except MlflowException:
-            logger.warning(
-                "The MLflow run of %s is gone from the store; a new one is made.", self.run_dir.name
-            )
+            self._set_experiment()
+        except ValueError as error:
+            raise UserError(
+                f"{error}.\nRestore it with `mlflow experiments restore`, or choose another."
+            ) from error
+        self.cur_run = self._rejoined()
         if self.cur_run is None:
             tags = {**context.resolve_tags(), **self.tags}
             self.cur_run = self.client.create_run(
                 self.experiment.experiment_id, run_name=self.run_dir.name, tags=tags
             )
-            params = [Param(k, str(v)[:PARAM_LENGTH]) for k, v in self.params.items()]
-            self.client.log_batch(self.run_id, params=params)
         self._set_status("RUNNING")
 
-    def watch_system(self) -> None:
-        """Log processor, memory, disk and network use until :meth:`close`."""
-        uri = self.client.tracking_uri
-        self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=uri)
-        self._monitor.start()
+    def _rejoined(self) -> Run | None:
+        known = read_tracking(self.run_dir).get("run_id")
+        try:
+            run = self.client.get_run(known) if known else None
+        except MlflowException:
+            run = None
+        if known and (run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE):
+            logger.warning(
+                "The MLflow run of %s is gone from the store; a new one is made.", self.run_dir.name
+            )
+            return None
+        return run
 
     def attach_training(self, trainer: Engine, evaluator: Engine, optimizer: torch.optim.Optimizer) -> None:
-        """Log losses, learning rate and validation metrics once an epoch, under ``train/`` and ``val/``."""
+        """Log losses, learning rate and validation metrics once an epoch, under ``train/`` and ``val/``.
+
+        An epoch that a resumed training repeats is not logged again.
+        """
 
         def log_epoch() -> None:
             values = {f"train/{k}": v for k, v in trainer.state.metrics.items()}
             values["train/learning_rate"] = optimizer.param_groups[0]["lr"]
-            self.log_metrics(values, trainer.state.epoch)
+            log_new(values)
 
-        def log_validation() -> None:
-            self.log_metrics({f"val/{k}": v for k, v in evaluator.state.metrics.items()}, trainer.state.epoch)
+        def log_new(values: Mapping[str, float]) -> None:
+            step = trainer.state.epoch
+            self.log_metrics({k: v for k, v in values.items() if (k, step) not in self._known}, step)
 
+        trainer.add_event_handler(Events.STARTED, self._look_up_steps)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, log_epoch)
-        evaluator.add_event_handler(Events.COMPLETED, log_validation)
+        evaluator.add_event_handler(
+            Events.COMPLETED, lambda: log_new({f"val/{k}": v for k, v in evaluator.state.metrics.items()})
+        )
+
+    def _look_up_steps(self) -> None:
+        names = [
+            name
+            for name in self.client.get_run(self.run_id).data.metrics
+            if name.startswith(("train/", "val/"))
+        ]
+        histories = {name: self.client.get_metric_history(self.run_id, name) for name in names}
+        self._known = {(name, metric.step) for name, history in histories.items() for metric in history}
+
+    def watch_system(self) -> None:
+        """Log processor, memory, disk and network use until :meth:`end`."""
+        uri = self.client.tracking_uri
+        self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=uri)
+        self._monitor.start()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log finite metrics in one call."""
+        """Log metrics in one call."""
         now = mlflow.utils.time.get_current_time_millis()
         batch = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None]
         self.client.log_batch(self.run_id, metrics=batch)
+
+    def log_parameters(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; MLflow never changes one, so what a resumed run has anew becomes a tag."""
+        known = self.client.get_run(self.run_id).data.params
+        texts = {name: str(value)[:PARAM_LENGTH] for name, value in values.items()}
+        changed = {name: text for name, text in texts.items() if known.get(name, text) != text}
+        self.log_tags({f"changed.{name}": f"from {known[name]} to {text}" for name, text in changed.items()})
+        new = [Param(name, text) for name, text in texts.items() if name not in known]
+        self.client.log_batch(self.run_id, params=new)
 
     def log_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags of the run."""
         self.client.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     def log_datalist(self, split: Mapping[str, Sequence[dict]], digest: str, source: str) -> None:
-        """Log each part of the split as an MLflow data set: the cases' names and the hash, no pixels.
+        """Log the parts of the split that a training uses as MLflow data sets: numbers and the hash, no pixels.
 
         Args:
             split: part ("train", "val", …) to its cases.
             digest: the hash of the data list.
             source: where the data came from; only its last folder is logged.
         """
-        import pandas as pd
-
+        where = json.dumps({"uri": Path(source).name})
         inputs = []
-        for part, cases in split.items():
-            if part == "test" or not cases:
-                continue
-            table = pd.DataFrame({"case": [case["case"] for case in cases]})
-            dataset = mlflow.data.from_pandas(table, source=Path(source).name, name=part, digest=digest[:8])
-            tags = [mlflow.entities.InputTag("mlflow.data.context", part)]
-            inputs.append(mlflow.entities.DatasetInput(dataset._to_mlflow_entity(), tags))
+        for part in ("train", "val"):
+            profile = json.dumps({"num_rows": len(split[part])})
+            dataset = Dataset(part, digest[:8], source_type="local", source=where, profile=profile)
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", part)]))
         self.client.log_inputs(self.run_id, inputs)
 
     def log_files(self, *paths: Path, folder: str | None = None) -> None:
@@ -156,14 +194,13 @@ class RunTracker(MLFlowHandler):
         self._dispose_sqlite_store()
 
     def _set_status(self, status: str) -> None:
+        # the run folder first: it must know how its run ended even when the store does not answer
+        content = {"run_id": self.run_id, "experiment": self.experiment_name, "status": status}
+        write_json(self.run_dir / TRACKING, content)
         if status == "RUNNING":
             self.client.update_run(self.run_id, status=status)
         else:
-            self.client.set_terminated(self.run_id, RunStatus.to_string(RunStatus.from_string(status)))
-        write_json(
-            self.run_dir / TRACKING,
-            {"run_id": self.run_id, "experiment": self.experiment_name, "status": status},
-        )
+            self.client.set_terminated(self.run_id, status)
 
 
 def prepare_store(tracking_uri: str) -> None:

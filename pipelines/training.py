@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
+import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 from torch.utils.data import DataLoader
 
 from pipelines.checkpoints import RunCheckpoints
-from pipelines.datasets.msd import write_datalist
+from pipelines.datasets.msd import datalist_hash, dataset_hash, write_datalist
+from pipelines.errors import UserError
 from pipelines.history import History
-from pipelines.progress import EpochProgress
-from pipelines.runs import BEST, CONFIG, DATALIST, LAST
-from pipelines.session import user_error
+from pipelines.progress import EpochProgress, readable_time
+from pipelines.runs import BEST, CASES, CONFIG, DATALIST, LAST, read_json
+from pipelines.settings import parameters
 from pipelines.tracking import RunTracker, environment_tags
 
 logger = logging.getLogger(__name__)
@@ -39,7 +44,7 @@ class Training:
         datalist: part to its cases.
         dataset_dir: where the cases are.
         seed: of the run; each epoch draws from (seed, epoch).
-        extras: further handlers with ``attach(trainer, evaluator, run_dir, tracker)``, e.g. overlays of a task.
+        extras: further handlers with ``attach(trainer, evaluator, run_dir, tracker)``, e.g. pictures of a task.
     """
 
     def __init__(
@@ -57,55 +62,76 @@ class Training:
     ) -> None:
         self.run_dir, self.trainer, self.evaluator, self.tracker = Path(run_dir), trainer, evaluator, tracker
         self.datalist, self.dataset_dir, self.seed = datalist, dataset_dir, seed
-        self.history = History()
-        best_from = state["best_from"]
+        self.history, self.progress = History(), EpochProgress()
         objects = {**state, "optimizer": optimizer, "history": self.history}
-        self.checkpoints = RunCheckpoints(self.run_dir, objects, best_from)
+        if trainer.scaler is not None:  # mixed precision
+            objects["scaler"] = trainer.scaler
+        self.checkpoints = RunCheckpoints(self.run_dir, objects, state["best_from"])
         # the order of these is the order in which an epoch's end is handled: the checkpoint comes last
         trainer.add_event_handler(Events.EPOCH_STARTED, self._seed_epoch)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._stop_when_diverged)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._validate_last_epoch)
         self.history.attach(trainer, evaluator)
         tracker.attach_training(trainer, evaluator, optimizer)
         for extra in extras:
             extra.attach(trainer, evaluator, self.run_dir, tracker)
-        EpochProgress().attach(trainer, evaluator)
+        self.progress.attach(trainer, evaluator)
         self.checkpoints.attach(trainer, evaluator)
 
     def run(self) -> None:
-        """Train from the start, or from where ``last.pt`` is, to the last epoch, whatever ends it on the way."""
+        """Train from the start, or from where ``last.pt`` is, to the last epoch, whatever ends it on the way.
+
+        Raises:
+            UserError: when the run cannot go on from ``last.pt``, the data changed since, the MLflow store cannot
+                be used, the loss is no number any more, or a checkpoint cannot be written.
+        """
+        digest = self._keep_datalist()
         if (self.run_dir / LAST).is_file():
             self.checkpoints.restore(self.trainer, self.evaluator)
-        self._open()
-        previous = _on_terminate()
         started = time.monotonic()
         try:
-            self.trainer.run()
+            with _termination_as_interrupt():
+                self._open(digest)
+                self.trainer.run()
         except KeyboardInterrupt:
             self._end("KILLED", traceback.format_exc())
-            logger.warning("Stopped. Continue with --resume %s", self.run_dir)
+            logger.warning("Stopped. %s", self._way_on())
             raise
-        except BaseException as error:
-            mendable = user_error(error)
-            self._end("FAILED", str(mendable) if mendable else traceback.format_exc())
+        except BaseException:
+            self._end("FAILED", traceback.format_exc())
             raise
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            self.progress.close()
         self._end("FINISHED")
-        minutes = (time.monotonic() - started) / 60
         best = self.evaluator.state
-        logger.info(
-            "Finished in %.1f min. Best %s %.4f in epoch %d: %s",
-            minutes,
-            best.key_metric_name,
-            best.best_metric,
-            best.best_metric_epoch,
-            self.run_dir / BEST,
-        )
+        logger.info("Finished in %s.", readable_time(time.monotonic() - started))
+        if best.best_metric_epoch > 0:
+            result = (best.key_metric_name, best.best_metric, best.best_metric_epoch, self.run_dir / BEST)
+            logger.info("Best %s %.4f in epoch %d: %s", *result)
 
-    def _open(self) -> None:
-        digest = write_datalist(self.datalist, self.dataset_dir, self.run_dir / DATALIST)["hash"]
+    def _way_on(self) -> str:
+        if (self.run_dir / LAST).is_file():
+            return f"Go on with --resume {self.run_dir}"
+        return "No epoch was complete yet: start anew."
+
+    def _keep_datalist(self) -> str:
+        """Write ``datalist.json`` and return its hash; refuse other data than the run was started with."""
+        path = self.run_dir / DATALIST
+        before = read_json(path).get("hash")
+        if before is not None and before != datalist_hash(self.datalist):
+            raise UserError(
+                f"The data in {self.dataset_dir} differ from those that {self.run_dir.name} was started with.\n"
+                "Name the folder that holds those with --dataset_dir, or start a new run."
+            )
+        return write_datalist(self.datalist, self.dataset_dir, path)["hash"]
+
+    def _open(self, digest: str) -> None:
+        everything = [case for part in self.datalist.values() for case in part]
+        tags = {"split.hash": digest, "dataset.hash": dataset_hash(everything), "seed": self.seed}
+        knobs = parameters(ConfigParser.load_config_file(self.run_dir / CONFIG))
         self.tracker.open()
-        self.tracker.log_tags({**environment_tags(), "datalist.hash": digest, "seed": self.seed})
+        self.tracker.log_parameters({**knobs, "device": self.trainer.state.device})
+        self.tracker.log_tags({**environment_tags(), **tags})
         self.tracker.log_datalist(self.datalist, digest, self.dataset_dir)
         self.tracker.log_files(self.run_dir / CONFIG, self.run_dir / DATALIST)
         self.tracker.watch_system()
@@ -117,11 +143,16 @@ class Training:
                 self.tracker.log_tags({"failure": reason.strip().splitlines()[-1][:400]})
                 self.tracker.client.log_text(self.tracker.run_id, reason, "traceback.txt")
             self._log_artifacts()
+        except Exception as error:
+            self._tell_unrecorded(error)
+        try:
             self.tracker.end(status)
-        except Exception:
-            if status == "FINISHED":
-                raise
-            logger.exception("The end of the run could not be recorded.")
+        except Exception as error:
+            self._tell_unrecorded(error)
+
+    def _tell_unrecorded(self, error: Exception) -> None:
+        logger.warning("MLflow does not have all of this run's end: %s", str(error).splitlines()[0][:200])
+        logger.debug("The cause:", exc_info=error)
 
     def _log_artifacts(self) -> None:
         from pipelines.evaluation.figures import learning_curves
@@ -131,11 +162,10 @@ class Training:
             learning_curves(self.history.values, curves)
         best = self.evaluator.state
         if best.best_metric_epoch > 0:
-            self.tracker.log_metrics(
-                {f"best/{best.key_metric_name}": best.best_metric, "best/epoch": best.best_metric_epoch}
-            )
+            values = {f"best/{best.key_metric_name}": best.best_metric, "best/epoch": best.best_metric_epoch}
+            self.tracker.log_metrics(values)
         self.tracker.log_files(curves, folder="figures")
-        self.tracker.log_files(self.run_dir / "cases.csv", self.run_dir / BEST)
+        self.tracker.log_files(self.run_dir / CASES, self.run_dir / BEST)
 
     def _seed_epoch(self, trainer: Engine) -> None:
         epoch = trainer.state.epoch
@@ -143,6 +173,13 @@ class Training:
         loader: DataLoader = trainer.data_loader
         for part in (loader.dataset, loader.sampler):
             part.epoch = epoch
+
+    def _stop_when_diverged(self, trainer: Engine) -> None:
+        if not math.isfinite(trainer.state.metrics.get("loss", 0.0)):
+            raise UserError(
+                f"The loss is not a number any more in epoch {trainer.state.epoch}: the training has diverged.\n"
+                "Start a new run with a lower --lr."
+            )
 
     def _validate_last_epoch(self, trainer: Engine) -> None:
         epoch = trainer.state.epoch
@@ -163,10 +200,18 @@ def stack_outputs(outputs: Sequence[dict]) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def _on_terminate() -> Any:
-    """Let a polite request to stop (SIGTERM) end the training as Ctrl-C does; return the former handler."""
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let a polite request to stop (SIGTERM) end what runs inside as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield
+        return
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    return signal.signal(signal.SIGTERM, stop)
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

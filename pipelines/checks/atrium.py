@@ -93,6 +93,22 @@ def require_trainable(report: Report) -> None:
     raise UserError("\n".join([*lines[:2], f"{len(lines)} errors in the data set: {CHECK_COMMAND}"]))
 
 
+def require(
+    dataset_dir: str | Path, train_cases: int | str | Sequence[str], val_cases: int | str | Sequence[str]
+) -> None:
+    """Refuse a data set that the quick half of the checks finds errors in, before a training is begun.
+
+    Args:
+        dataset_dir: see :func:`check_atrium`.
+        train_cases: likewise.
+        val_cases: likewise.
+
+    Raises:
+        UserError: see :func:`require_trainable`.
+    """
+    require_trainable(check_atrium(dataset_dir, train_cases, val_cases, quick=True))
+
+
 def check_files(root: Path, cases: Sequence[dict[str, str]]) -> Iterator[Finding]:
     """Yield what lies in the image and label folders beside the listed cases."""
     names: dict[str, set[str]] = {}

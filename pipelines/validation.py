@@ -1,0 +1,92 @@
+"""What a training keeps of its best validation: each case's score, and pictures of a few cases."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.files import write_text
+from pipelines.runs import CASES
+
+if TYPE_CHECKING:
+    from ignite.engine import Engine
+
+    from pipelines.tracking import RunTracker
+
+Draw = Callable[[Mapping[str, Any], Path, str], None]
+
+
+class BestCases:
+    """Handler that writes ``cases.csv`` and a few pictures whenever the key metric is better than ever before.
+
+    Args:
+        draw: ``(item, path, title)`` draws one case to a file. ``item`` is what the evaluator's batch and output hold
+            of the case, e.g. ``image``, ``label`` and ``pred`` (C, X, Y, Z). ``None`` draws nothing.
+        pictures: how many cases to draw, the first ones of the validation set each time.
+
+    The evaluator decollates, its items hold ``case``, and its key metric keeps details of each case (MONAI's
+    ``save_details``). Pictures are ``figures/validation_<case>.png`` in the run folder and, one an improvement,
+    ``validation/epoch_<n>_<case>.png`` in MLflow.
+    """
+
+    def __init__(self, draw: Draw | None = None, pictures: int = 2) -> None:
+        self.draw, self.pictures = draw, pictures
+        self._names: list[str] = []
+        self._shown: list[dict[str, Any]] = []
+
+    def attach(self, trainer: Engine, evaluator: Engine, run_dir: Path, tracker: RunTracker) -> None:
+        """Follow each run of ``evaluator``."""
+        from ignite.engine import Events
+
+        evaluator.add_event_handler(Events.STARTED, self._clear)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        evaluator.add_event_handler(Events.COMPLETED, self._keep, run_dir, tracker)
+
+    def _clear(self) -> None:
+        self._names, self._shown = [], []
+
+    def _collect(self, evaluator: Engine) -> None:
+        items = [{**b, **o} for b, o in zip(evaluator.state.batch, evaluator.state.output, strict=True)]
+        self._names += [str(item["case"]) for item in items]
+        if self.draw is not None:
+            self._shown += items[: self.pictures - len(self._shown)]
+
+    def _keep(self, evaluator: Engine, run_dir: Path, tracker: RunTracker) -> None:
+        import pandas as pd
+
+        state = evaluator.state
+        if state.best_metric_epoch == state.epoch:
+            scores = state.metric_details[state.key_metric_name].flatten().tolist()
+            table = pd.DataFrame({"case": self._names, state.key_metric_name: scores})
+            write_text(run_dir / CASES, table.to_csv(index=False, float_format="%.6g"))
+            for item, name, score in zip(self._shown, self._names, scores, strict=False):
+                path = run_dir / "figures" / f"validation_{name}.png"
+                self.draw(item, path, f"{name}, epoch {state.epoch}: {state.key_metric_name} {score:.3f}")
+                _log_as(tracker, path, f"epoch_{state.epoch:03d}_{name}.png")
+        self._clear()
+
+
+def _log_as(tracker: RunTracker, path: Path, name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tracker.log_files(Path(shutil.copy(path, Path(folder) / name)), folder="validation")
+
+
+def draw_segmentation(item: Mapping[str, Any], path: Path, title: str) -> None:
+    """Draw a segmented volume with its reference; a :data:`Draw`.
+
+    Args:
+        item: ``image``, ``pred`` and ``label`` (1, X, Y, Z), axes running to the right, front and head (RAS) in
+            steps of equal length.
+        path: where to write.
+        title: stands above.
+    """
+    from pipelines.evaluation.overlays import overlay_figure
+
+    # RAS to LPS, which overlays show in the radiological convention
+    image, prediction, reference = (
+        item[key][0].cpu().numpy()[::-1, ::-1] for key in ("image", "pred", "label")
+    )
+    overlay_figure(image, prediction > 0, reference > 0, (1.0, 1.0, 1.0), path, title)
