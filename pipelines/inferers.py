@@ -58,6 +58,10 @@ class PlanesInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Return the logit of the variants' mean probability, (B, 1, X, Y, Z), for ``inputs`` (B, 1, X, Y, Z)."""
-        variants = self.variants(inputs, network)
+        """Return the logits (B, 1, X, Y, Z) of the mean of :meth:`variants` for ``inputs`` (B, 1, X, Y, Z)."""
+        return self.average(self.variants(inputs, network))
+
+    @staticmethod
+    def average(variants: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the logits of the variants' mean probability, of their shape, between ±13.8."""
         return torch.logit(sum(variants) / len(variants), eps=1e-6)

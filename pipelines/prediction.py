@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
@@ -16,8 +17,9 @@ from torch import nn
 from pipelines import checkpoints
 from pipelines.files import sha256_file, sha256_json
 from pipelines.predict import predict_cases, result_record
+from pipelines.readers.geometry import from_ras
 from pipelines.readers.inputs import VolumeInput, find_inputs
-from pipelines.readers.volume import read_volume, save_mask
+from pipelines.readers.volume import Volume, read_volume, save_mask
 from pipelines.session import running_parser
 from pipelines.tasks.overlay import save_overlay
 
@@ -58,7 +60,7 @@ class VolumePrediction:
         output_dir: a folder a case is written here.
         network: with its weights, on ``device``.
         preprocessing: the deterministic transforms, on ``image`` (1, X, Y, Z).
-        inferer: with ``variants(inputs, network)``, see :class:`~pipelines.inferers.FlipSliceInferer`.
+        inferer: with ``variants`` and ``average``, see :class:`~pipelines.inferers.PlanesInferer`.
         postprocessing: from ``pred`` logits to masks (1, X, Y, Z) on the input's own grid: ``unfiltered``, and
             ``pred`` with the largest component alone.
         device: where the network is.
@@ -100,27 +102,29 @@ class VolumePrediction:
     def predict_one(self, item: VolumeInput, folder: Path) -> dict[str, Any]:
         """Write mask and overlay of one input into ``folder`` and return its ``result.json``."""
         volume = read_volume(item)
-        mask, unfiltered, variants = self.segment(volume.as_metatensor()[None])
+        mask, unfiltered, variants = self.segment(volume)
         result = self.measure(mask, volume.spacing, unfiltered=unfiltered, variants=variants)
         save_mask(folder / "mask.nii.gz", mask, volume)
         save_overlay(volume.array, mask, volume.affine, folder / "overlay.png", item.case)
         return result_record(self.source, item, result, volume.warnings)
 
     @torch.inference_mode()
-    def segment(self, image: torch.Tensor) -> tuple[Any, Any, list[Any]]:
-        """Segment an image (1, X, Y, Z) and return masks (X, Y, Z) bool as numpy arrays on the same grid.
+    def segment(self, volume: Volume) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Segment a volume (X, Y, Z) and return masks (X, Y, Z) bool on its own grid.
+
+        Everything happens to the volume in RAS, so all 48 ways to store it give the same mask in world space.
 
         Returns:
             the answer, the answer before the largest component was kept, and one mask a test-time variant, the
             latter on the network's grid.
         """
+        image, turn = volume.in_ras()
         sample = self.preprocessing({"image": image})
         network_image = sample["image"]
         variants = self.inferer.variants(network_image.as_tensor()[None].to(self.device), self.network)
-        variants = torch.cat(variants).cpu()
-        mean = torch.logit(variants.mean(0), eps=1e-6)
+        logits = self.inferer.average(variants)[0].cpu()
         operations = network_image.applied_operations
-        sample["pred"] = MetaTensor(mean, meta=network_image.meta, applied_operations=operations)
+        sample["pred"] = MetaTensor(logits, meta=network_image.meta, applied_operations=operations)
         sample = self.postprocessing(sample)
-        answer, unfiltered = (sample[key][0].numpy() > 0 for key in ("pred", "unfiltered"))
-        return answer, unfiltered, list(variants[:, 0].numpy() > 0.5)
+        answer, unfiltered = (from_ras(sample[key][0].numpy() > 0, turn) for key in ("pred", "unfiltered"))
+        return answer, unfiltered, [variant[0, 0].cpu().numpy() > 0.5 for variant in variants]

@@ -61,3 +61,40 @@ def check_affine(affine: np.ndarray) -> None:
             f"{np.degrees(np.arcsin(min(shear, 1))):.1f} degrees); the volume in mL would be wrong: "
             "resample the image to a rectangular grid"
         )
+
+
+def to_ras(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn a volume so that its axes run to the right, front and head; nothing is resampled.
+
+    All 48 ways to store a volume give one and the same array. An axis that lies halfway between two directions,
+    as in a scan at 45 degrees, is no exception: rounding errors in the header do not decide where it goes.
+
+    Args:
+        array: (X, Y, Z).
+        affine: (4, 4), voxel index to RAS+ mm.
+
+    Returns:
+        A contiguous copy (X', Y', Z'), its affine, and the nibabel orientation that :func:`from_ras` needs.
+    """
+    from nibabel import orientations as nio
+
+    turn = nio.io_orientation(_nudged(affine))
+    turned = np.array(nio.apply_orientation(array, turn), order="C")
+    return turned, affine @ nio.inv_ornt_aff(turn, array.shape), turn
+
+
+def from_ras(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Turn an (X', Y', Z') array back to where :func:`to_ras` took it from, (X, Y, Z)."""
+    from nibabel import orientations as nio
+
+    back = nio.ornt_transform(nio.axcodes2ornt("RAS"), turn)
+    return np.ascontiguousarray(nio.apply_orientation(array, back))
+
+
+def _nudged(affine: np.ndarray) -> np.ndarray:
+    """Return ``affine`` after a small rotation of the world, which decides ties alike for all 48 grids."""
+    from scipy.spatial.transform import Rotation
+
+    nudged = np.array(affine, dtype=float)
+    nudged[:3, :3] = Rotation.from_euler("xyz", (0.3, 0.5, 0.7), degrees=True).as_matrix() @ nudged[:3, :3]
+    return nudged

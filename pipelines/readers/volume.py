@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.files import atomic_path
-from pipelines.readers.geometry import check_affine, spacing_mm
+from pipelines.readers.geometry import check_affine, spacing_mm, to_ras
 from pipelines.readers.inputs import VolumeInput, find_inputs
 
 if TYPE_CHECKING:
@@ -44,20 +44,17 @@ class Volume:
         """The distance between voxels along each array axis in mm."""
         return spacing_mm(self.affine)
 
-    def as_metatensor(self) -> MetaTensor:
-        """Return the (X, Y, Z) image as MONAI's ``LoadImage`` would: no channel yet, affine in RAS+ mm."""
+    def in_ras(self) -> tuple[MetaTensor, np.ndarray]:
+        """Return the image as transforms take it, the same array for all 48 ways to store a volume.
+
+        Returns:
+            The image (1, X', Y', Z'), axes to the right, front and head; and what ``from_ras`` needs to turn back.
+        """
         import torch
         from monai.data import MetaTensor
-        from monai.utils import MetaKeys, SpaceKeys
 
-        affine = torch.from_numpy(self.affine.copy())
-        meta = {
-            MetaKeys.ORIGINAL_AFFINE: affine.clone(),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.array(self.array.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
-        }
-        return MetaTensor(torch.from_numpy(self.array.copy()), affine=affine, meta=meta)
+        array, affine, turn = to_ras(self.array, self.affine)
+        return MetaTensor(torch.from_numpy(array)[None], affine=torch.from_numpy(affine)), turn
 
 
 def read_volume(item: VolumeInput) -> Volume:

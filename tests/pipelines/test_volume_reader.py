@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 
 import itk
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel import orientations as nio
 
 from pipelines.errors import UserError
-from pipelines.readers.geometry import check_affine, spacing_mm
+from pipelines.readers.geometry import check_affine, from_ras, spacing_mm
 from pipelines.readers.volume import Volume, VolumeInput, find_inputs, read_volume, save_mask
 
 # ITK loads as it is used, and SWIG's deprecation as an error would end the process, not the test.
@@ -331,15 +333,35 @@ def test_mask_of_another_format_stands_in_world_space(tmp_path):
         save_mask(tmp_path / "mask.nii.gz", np.zeros((2, 2, 2)), volume)
 
 
-def test_metatensor_goes_through_monais_transforms_as_a_loaded_one_would(tmp_path):
+def test_image_in_ras_is_what_monais_transforms_make_of_the_file(tmp_path):
     from monai.data import MetaTensor, NibabelReader
-    from monai.transforms import Compose, EnsureChannelFirst, Orientation, Spacing
+    from monai.transforms import Compose, EnsureChannelFirst, Orientation
 
     path = write_nifti(tmp_path / "a.nii.gz")
-    chain = Compose([EnsureChannelFirst(), Orientation("RAS", labels=None), Spacing((1, 1, 1))])
-    ours = chain(read(path).as_metatensor())
+    ours, _ = read(path).in_ras()
     reader = NibabelReader()
     array, meta = reader.get_data(reader.read(path))
-    theirs = chain(MetaTensor(array, meta=meta))
-    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
-    np.testing.assert_allclose(ours.affine.numpy(), theirs.affine.numpy(), atol=1e-6)
+    theirs = Compose([EnsureChannelFirst(), Orientation("RAS", labels=None)])(MetaTensor(array, meta=meta))
+    np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    np.testing.assert_allclose(ours.affine.numpy(), theirs.affine.numpy(), atol=1e-5)
+
+
+ROTATIONS = [(0, 0, 0), (10, 20, 30), (45, 0, 0), (0, 45, 45), (45, 45, 45), (54.7356, 45, 0), (80, -35, 120)]
+
+
+@pytest.mark.parametrize("degrees", ROTATIONS)
+def test_volume_stored_in_any_of_48_ways_is_one_array_in_ras_and_turns_back(degrees):
+    rotation = nib.eulerangles.euler2mat(*np.radians(degrees)) * (0.6, 0.78125, 2.5)
+    affine = nib.affines.from_matvec(rotation, (-20, 15, 30))
+    wanted, _ = Volume(voxels(dtype=np.float32), affine).in_ras()
+    for axes, signs in itertools.product(
+        itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)
+    ):
+        turn = np.array([axes, signs]).T
+        array = nio.apply_orientation(voxels(dtype=np.float32), turn)
+        # as a file's header holds it, in single precision
+        stored = (affine @ nio.inv_ornt_aff(turn, voxels().shape)).astype(np.float32).astype(float)
+        image, back = Volume(array, stored).in_ras()
+        np.testing.assert_array_equal(image.numpy(), wanted.numpy())
+        np.testing.assert_allclose(image.affine.numpy(), wanted.affine.numpy(), atol=1e-5)
+        np.testing.assert_array_equal(from_ras(image[0].numpy(), back), array)
