@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --log .venv/pip.log
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 PACKAGE := setup.cfg pyproject.toml requirements.txt
 
 # a phantom is quickly learnt: coarser pixels, smaller slices and steeper steps than the recipe for patients
@@ -56,7 +56,7 @@ clean: ## remove .venv, demo/ and caches; data/, runs/, predictions/ and the MLf
 	@$(PYTHON) -m venv .venv
 
 .venv/demo.stamp: $(PACKAGE) | .venv/bin/python
-	@echo "Installing the versions of requirements.txt into .venv (once, minutes; what pip does: .venv/pip.log)"
+	@echo "Installing the versions of requirements.txt into .venv: this happens once and takes some minutes"
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
