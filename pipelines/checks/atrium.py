@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.checks.atrium_case import Examined, examine
+from pipelines.checks.atrium_estimate import estimate_training
 from pipelines.checks.report import Finding, Report
 from pipelines.checks.tracking import check_tracking
 from pipelines.datasets import msd
@@ -21,12 +22,6 @@ from pipelines.errors import UserError
 CHECK_COMMAND = "run `python -m pipelines check atrium`"
 SPACING_SPREAD = 2.0
 WORKERS = 4  # gzip and numpy leave the interpreter's lock; each holds one volume in memory
-
-# The estimate's constants, for 2 CPU cores; see estimate_training.
-SECONDS_PER_TRAIN_MEGAPIXEL = 1.7
-SECONDS_PER_VAL_MEGAPIXEL = 0.6
-CACHED_BYTES_PER_PIXEL = 3  # image float16, mask uint8
-FRAMEWORK_RAM_MB = 1200
 
 
 def check_atrium(
@@ -72,7 +67,7 @@ def check_atrium(
     report.add(check_duplicates(examined, {case["case"]: side for side in split for case in split[side]}))
     report.facts |= _facts(examined)
     report.facts["estimate"] = estimate_training(
-        split, {case.name: case.slices for case in examined}, max_epochs
+        split, {case.name: case.extent_mm for case in examined}, max_epochs
     )
     return report
 
@@ -165,38 +160,6 @@ def check_duplicates(examined: Iterable[Examined], side_of: dict[str, str]) -> I
             )
             message = f"the same image under {len(names)} names: {parts}"
             yield Finding("error" if leak else "warning", "duplicates", names[0], message, remedy)
-
-
-def estimate_training(
-    split: dict[str, list[dict[str, str]]], slices: dict[str, tuple[int, int] | None], max_epochs: int
-) -> dict[str, Any]:
-    """Estimate what a training takes on 2 CPU cores; an upper bound, since cropping makes the slices smaller.
-
-    With ``P`` the megapixels of all slices of a side, ``ram_mb = FRAMEWORK_RAM_MB + cache_mb``,
-    ``cache_mb = CACHED_BYTES_PER_PIXEL * (P_train + P_val)``, and ``minutes = max_epochs *
-    (SECONDS_PER_TRAIN_MEGAPIXEL * P_train + SECONDS_PER_VAL_MEGAPIXEL * P_val) / 60``: an epoch sees
-    every slice once, and the validation volumes are scored after it.
-
-    Args:
-        split: by case name.
-        slices: the number of slices across the foot-head axis and the pixels of one, by case name; None for a
-            case that could not be read.
-        max_epochs: epochs of the training.
-    """
-    known = {
-        side: [slices[case["case"]] for case in split[side] if slices.get(case["case"])] for side in split
-    }
-    pixels = {side: sum(count * area for count, area in known[side]) / 1e6 for side in known}
-    train, val = pixels.get("train", 0.0), pixels.get("val", 0.0)
-    cache = CACHED_BYTES_PER_PIXEL * (train + val)
-    seconds = max_epochs * (SECONDS_PER_TRAIN_MEGAPIXEL * train + SECONDS_PER_VAL_MEGAPIXEL * val)
-    return {
-        "train_slices": sum(count for count, _ in known.get("train", [])),
-        "cache_mb": round(cache),
-        "ram_mb": round(FRAMEWORK_RAM_MB + cache),
-        "minutes": round(seconds / 60),
-        "max_epochs": max_epochs,
-    }
 
 
 def _examine_all(cases: Sequence[dict[str, str]], quick: bool) -> list[Examined]:

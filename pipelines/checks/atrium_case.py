@@ -31,7 +31,7 @@ class Examined:
         findings: what is wrong with it.
         spacing: the image's, in mm along the axes closest to left-right, back-front, foot-head.
         orientation: of the image's array axes, like ``RAS``.
-        slices: the number of slices across the foot-head axis, and the pixels of one.
+        extent_mm: the volume's size along R, A and S.
         fingerprint: equal for equal images.
         label_ml: the mask's volume.
     """
@@ -40,7 +40,7 @@ class Examined:
     findings: list[Finding] = field(default_factory=list)
     spacing: tuple[float, float, float] | None = None
     orientation: str | None = None
-    slices: tuple[int, int] | None = None
+    extent_mm: tuple[float, float, float] | None = None
     fingerprint: Any = None
     label_ml: float | None = None
 
@@ -160,7 +160,7 @@ def _check_pairing(case: dict[str, str]) -> Iterator[Finding]:
 
 
 def _describe(result: Examined, header: nib.Nifti1Header) -> None:
-    """Fill in spacing, orientation and slices from an image's header."""
+    """Fill in spacing, orientation and extent from an image's header."""
     import nibabel as nib
     import numpy as np
 
@@ -169,8 +169,7 @@ def _describe(result: Examined, header: nib.Nifti1Header) -> None:
     edges = nifti.spacing_of(affine)
     result.spacing = tuple(edges[axis] for axis in order)
     result.orientation = "".join(nib.aff2axcodes(affine))
-    sizes = [shape[axis] for axis in order]
-    result.slices = (sizes[2], sizes[0] * sizes[1])
+    result.extent_mm = tuple(float(edges[axis] * shape[axis]) for axis in order)
 
 
 def _named(name: str, findings: Any) -> list[Finding]:

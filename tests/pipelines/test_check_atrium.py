@@ -16,13 +16,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pipelines.checks import atrium
-from pipelines.checks.atrium import check_atrium, estimate_training, require_trainable
+from pipelines.checks import atrium_estimate
+from pipelines.checks.atrium import check_atrium, require_trainable
 from pipelines.checks.atrium_case import examine
+from pipelines.checks.atrium_estimate import estimate_training
 from pipelines.checks.report import Finding, Report
 from pipelines.errors import UserError
 
@@ -213,7 +215,7 @@ def test_good_data_set_has_no_finding_and_its_facts_are_right(dataset):
     assert facts["spacing_mm"] == {"min": [4, 4, 5], "max": [4, 4, 5]}
     assert facts["orientations"] == {"RAS": 5}
     assert facts["label_volume_ml"] == {"min": 17.3, "median": 17.3, "max": 17.3}
-    assert facts["estimate"]["train_slices"] == 48
+    assert facts["estimate"]["slices_per_epoch"] == 360
     require_trainable(report)
 
 
@@ -360,7 +362,7 @@ def test_oblique_and_permuted_volumes_are_no_finding(dataset):
     report = check_atrium(dataset)
     assert report.findings == []
     assert report.facts["spacing_mm"]["min"] == [4, 4, 5]
-    assert report.facts["estimate"]["train_slices"] == 48
+    assert report.facts["estimate"]["slices_per_epoch"] == 360
 
 
 def test_hidden_files_of_macos_are_one_info_a_folder(dataset):
@@ -476,15 +478,28 @@ def test_untrainable_data_is_refused_in_three_lines(dataset):
 
 
 def test_estimate_is_the_documented_formula(monkeypatch):
-    monkeypatch.setattr(atrium, "SECONDS_PER_TRAIN_MEGAPIXEL", 2.0)
-    monkeypatch.setattr(atrium, "SECONDS_PER_VAL_MEGAPIXEL", 1.0)
-    monkeypatch.setattr(atrium, "CACHED_BYTES_PER_PIXEL", 3)
-    monkeypatch.setattr(atrium, "FRAMEWORK_RAM_MB", 1000)
+    monkeypatch.setattr(atrium_estimate, "SECONDS_PER_TRAIN_MEGAPIXEL", 2.0)
+    monkeypatch.setattr(atrium_estimate, "SECONDS_PER_VAL_MEGAPIXEL", 1.0)
+    monkeypatch.setattr(atrium_estimate, "PATCH_PIXELS", 10_000)
     split = {"train": [{"case": "a"}, {"case": "b"}], "val": [{"case": "c"}], "test": [{"case": "d"}]}
-    slices = {"a": (100, 100_000), "b": None, "c": (50, 200_000), "d": (9, 9)}
-    # train and validation 10 megapixels each: 60 epochs * (2 * 10 + 1 * 10) s = 30 min; 3 B * 20 M = 60 MB
-    expected = {"train_slices": 100, "cache_mb": 60, "ram_mb": 1060, "minutes": 30, "max_epochs": 60}
-    assert estimate_training(split, slices, 60) == expected
+    extents = {"a": (100, 100, 200), "b": None, "c": (100, 100, 100), "d": (9, 9, 9)}
+    # an epoch: half of 400 slices of 0.01 megapixels, 4 s; validation: 3 planes of 1 megavoxel, 3 s every 5th epoch;
+    # memory: 3 bytes for each of 3 megavoxels
+    expected = {"slices_per_epoch": 200, "cache_mb": 9, "ram_mb": 1009, "minutes": 5, "max_epochs": 65}
+    assert estimate_training(split, extents, 65) == expected
+
+
+def test_estimate_speaks_of_the_bundles_default_settings():
+    inference = yaml.safe_load(Path("bundles/atrium/inference.yaml").read_text())
+    train = yaml.safe_load(Path("bundles/atrium/train.yaml").read_text())
+    assert inference["pixdim"] == atrium_estimate.PIXDIM_MM
+    assert inference["planes"] == [0, 1, 2]
+    assert train["patch_size"][0] * train["patch_size"][1] == atrium_estimate.PATCH_PIXELS
+    assert (train["labelled_share"], train["empty_share"]) == (
+        atrium_estimate.LABELLED_SHARE,
+        atrium_estimate.EMPTY_SHARE,
+    )
+    assert train["val_interval"] == atrium_estimate.VAL_INTERVAL
 
 
 def test_tracking_store_is_checked_where_given(dataset):
