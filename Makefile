@@ -9,10 +9,13 @@ PACKAGE := setup.cfg pyproject.toml requirements.txt
 # a phantom is quickly learnt: coarser pixels, smaller slices and steeper steps than the recipe for patients
 DEMO_CASES := 12
 DEMO_TRAINING := --train_cases 9 --val_cases 3 --max_epochs 10 --val_interval 2 --pixdim 2.0 \
-	--patch_size "[64, 64]" --batch_size 8 --lr 0.01 --ema_momentum 0.05
+	--patch_size "[64, 64]" --batch_size 8 --lr 0.005 --ema_momentum 0.05
 # every demo is a run of its own, so the command can be repeated
 DEMO_RUN := $(shell date +%Y%m%d-%H%M%S)
 DEMO_PATIENT := la_012
+
+# threads that wait should sleep: with anything else running, spinning costs several times the time
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -36,7 +39,6 @@ demo: .venv/demo.stamp ## install, then train, evaluate and predict on a phantom
 	@$(BIN)/python scripts/demo_summary.py demo/runs/$(DEMO_RUN) demo/predictions/$(DEMO_PATIENT) $(BIN)
 
 test: export OMP_NUM_THREADS ?= 2
-test: export OMP_WAIT_POLICY ?= PASSIVE
 test: check ## lint, check the format and run every test
 	$(BIN)/python -m pytest --durations 10
 
@@ -51,8 +53,9 @@ clean: ## remove .venv, demo/ and caches; data/, runs/, predictions/ and the MLf
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed, and \
-	$(PYTHON) is $$($(PYTHON) --version 2>&1 || true). Name another one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo "Python 3.10 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
+		echo "Install one, or name another: make demo PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 
 .venv/demo.stamp: $(PACKAGE) | .venv/bin/python
