@@ -8,9 +8,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor
 from nibabel import orientations as nio
 from scipy.spatial import cKDTree
 
@@ -89,7 +87,11 @@ def test_all_48_ways_to_store_a_case_give_one_mask_in_world_space_and_one_volume
     array, affine = CASES[case]
     (tmp_path / "in").mkdir()
     for number, way in enumerate(ALL_48):
-        nib.save(nib.Nifti1Image(*stored(array, affine, *way)), tmp_path / "in" / f"{number}.nii")
+        image = nib.Nifti1Image(*stored(array, affine, *way))
+        if number % 2:  # the orientation as a quaternion alone: other rounding errors
+            image.set_qform(image.affine, code="scanner")
+            image.set_sform(None, code=0)
+        nib.save(image, tmp_path / "in" / f"{number}.nii")
     prediction(tmp_path / "in", tmp_path / "out", lopsided, pixdim=3.0).run()
     wanted = world(tmp_path / "out" / "0" / "mask.nii.gz")
     assert 100 < len(wanted) < array.size / 4
