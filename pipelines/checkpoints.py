@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from pipelines.console import in_one_line
 from pipelines.errors import UserError, nearest
 from pipelines.files import atomic_path
 from pipelines.runs import BEST, LAST
@@ -52,7 +53,7 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Any:
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path} is not a readable checkpoint (cut short, damaged, or not made by torch.save): "
-            f"{str(error).splitlines()[0][:120]}\nUse another one, e.g. {BEST} or {LAST} of a run folder."
+            f"{in_one_line(error)}\nUse another one, e.g. {BEST} or {LAST} of a run folder."
         ) from error
 
 
@@ -132,31 +133,43 @@ class RunCheckpoints:
         """Set engines and objects to where ``last.pt`` left them.
 
         Raises:
-            UserError: when ``last.pt`` is unreadable, belongs to another network or optimizer, or is of the last epoch.
+            UserError: see :func:`load_last`; or when it belongs to another network or optimizer.
         """
         path = self.run_dir / LAST
-        state = load(path)
+        state = load_last(self.run_dir, trainer.state.max_epochs)
         try:
             for name, thing in self.objects.items():
                 _restore(thing, state[name], path)
-            metric, best_epoch = state["best"]
-            epoch = int(state["epoch"])
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            evaluator.state.best_metric, evaluator.state.best_metric_epoch = state["best"]
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(
-                f"{path} does not fit this configuration: {type(error).__name__} {str(error).splitlines()[0][:160]}\n"
+                f"{path} does not fit this configuration: {in_one_line(error)}\n"
                 "Resume with the settings the run was started with."
             ) from error
-        if epoch >= trainer.state.max_epochs:
-            raise UserError(
-                f"Nothing to resume: {self.run_dir} has all of its {epoch} epochs. "
-                f"To train on, raise --max_epochs above {epoch}."
-            )
-        evaluator.state.best_metric, evaluator.state.best_metric_epoch = metric, best_epoch
-        trainer.state.epoch = epoch
-        trainer.state.iteration = epoch * trainer.state.epoch_length
+        trainer.state.epoch = state["epoch"]
+        trainer.state.iteration = trainer.state.epoch * trainer.state.epoch_length
         for rest in self.run_dir.glob(".tmp-*"):  # what a killed process was writing
             rest.unlink(missing_ok=True)
-        logger.info("Resuming %s after epoch %d.", self.run_dir.name, epoch)
+        logger.info("Resuming %s after epoch %d.", self.run_dir.name, trainer.state.epoch)
+
+
+def load_last(run_dir: Path, max_epochs: int) -> dict[str, Any]:
+    """Return what the ``last.pt`` of a run folder holds.
+
+    Raises:
+        UserError: when it is unreadable (see :func:`load`), nothing that a training wrote, or of the last epoch.
+    """
+    path = Path(run_dir) / LAST
+    state = load(path)
+    epoch = state.get("epoch") if isinstance(state, Mapping) else None
+    if not isinstance(epoch, int):
+        raise UserError(f"{path} was not written by a training: it does not say at which epoch it stands.")
+    if epoch >= max_epochs:
+        raise UserError(
+            f"Nothing to resume: {run_dir} has done {epoch} epochs, and max_epochs is {max_epochs}.\n"
+            f"To train on, raise --max_epochs above {epoch}."
+        )
+    return dict(state)
 
 
 def _restore(thing: Any, state: Any, path: Path) -> None:

@@ -100,13 +100,14 @@ def print_briefly(kind: type[BaseException], error: BaseException, trace: Traceb
         lines = str(mendable).splitlines()[:3]
         lines[0] = f"Error: {lines[0]}"
     elif log is not None:
-        lines = [f"Error: {_in_one_line(error)}", f"The traceback is in {log.baseFilename}."]
+        lines = [f"Error: {in_one_line(error)}", f"The traceback is in {log.baseFilename}."]
     else:
         lines = traceback.format_exception(kind, error, trace)
     print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
 
 
-def _in_one_line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
+    """Return the kind and the first line of the error that was at the root of ``error``."""
     while error.__cause__ is not None:
         error = error.__cause__
     first = next(iter(str(error).splitlines()), "")

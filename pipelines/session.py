@@ -14,7 +14,8 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
-from pipelines.console import answer_briefly, log_to, quiet
+from pipelines.checkpoints import load_last
+from pipelines.console import answer_briefly, in_one_line, log_to, quiet
 from pipelines.errors import UserError, nearest
 from pipelines.files import write_text
 from pipelines.runs import BEST, CONFIG, LAST, LOG, existing_run_dir, new_run_dir, newest_finished
@@ -56,6 +57,9 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
         settings, told = resumed(stored, {name: parser[name] for name in overrides})
         parser.config = {"_meta_": parser.config.get("_meta_", {}), **settings}
         _check_values(parser)
+        load_last(
+            run_dir, parser.get_parsed_content("max_epochs")
+        )  # fail now, not after the data are prepared
     if preflight is not None:
         preflight(
             **{name: parser.get_parsed_content(name) for name in inspect.signature(preflight).parameters}
@@ -122,7 +126,12 @@ def _begin() -> tuple[ConfigParser, Mapping[str, Any]]:
 def _check_values(parser: ConfigParser) -> None:
     def value_of(name: str) -> Any:
         value = parser.config[name]
-        return parser.get_parsed_content(name) if is_expression(value) else value
+        if not is_expression(value):
+            return value
+        try:
+            return parser.get_parsed_content(name)
+        except Exception as error:  # an expression may raise anything
+            raise UserError(f"{name}: {value!r} cannot be computed: {in_one_line(error)}") from error
 
     parser.parse(True)
     check_values(value_of, parser.config)
@@ -176,7 +185,7 @@ def _config_of(run_dir: Path, bundle_root: str) -> dict[str, Any]:
 
 
 def _write_config(config: Mapping[str, Any], run_dir: Path) -> None:
-    content = {name: value for name, value in config.items() if name != "_meta_"}
+    content = {name: value for name, value in config.items() if name != "_meta_"} | {"run_dir": None}
     try:
         write_text(run_dir / CONFIG, yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True))
     except OSError as error:

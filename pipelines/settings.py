@@ -57,22 +57,42 @@ def _is_device(value: Any) -> bool:
     return True
 
 
+def _is_list_of(holds: Callable[[Any], Any], value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(map(holds, value))
+
+
+def _is_path(value: Any) -> bool:
+    return value is None or _is_text(value) or _is_list_of(_is_text, value)
+
+
 _COUNT = (lambda v: _is_whole(v, 1), "a whole number above 0")
-_PATHS = (lambda v: _is_text(v) or (isinstance(v, list) and v and all(map(_is_text, v))), "a path")
-_OPTIONAL_FOLDER = (lambda v: v is None or _is_text(v), "a folder")
+_FROM_ZERO = (lambda v: _is_whole(v, 0), "a whole number from 0")
+_SHARE = (lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1")
+_POSITIVE = (lambda v: _is_number(v) and v > 0, "a number above 0")
+_FOLDER = (lambda v: v is None or _is_text(v), "a folder")
 _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_epochs": _COUNT,
     "batch_size": _COUNT,
     "val_interval": _COUNT,
-    "num_workers": (lambda v: _is_whole(v, 0), "a whole number from 0"),
-    "seed": (lambda v: _is_whole(v, 0), "a whole number from 0"),
+    "num_workers": _FROM_ZERO,
+    "seed": _FROM_ZERO,
     "lr": (lambda v: _is_number(v) and 0 < v < 10, "a number above 0, e.g. 1e-3"),
     "memory_limit_gb": (lambda v: _is_number(v) and v >= 0, "a number of gigabytes from 0"),
     "ema_momentum": (lambda v: _is_number(v) and 0 < v < 1, "a number between 0 and 1"),
-    "dataset_dir": (lambda v: v is None or _PATHS[0](v), "a path"),
-    "output_dir": _OPTIONAL_FOLDER,
-    "resume": _OPTIONAL_FOLDER,
-    "run_name": (lambda v: v is None or _is_text(v), "a name that is not a number alone"),
+    "empty_share": _SHARE,
+    "labelled_share": _SHARE,
+    "field_of_view": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0, up to 1"),
+    "pixdim": _POSITIVE,
+    "patch_size": (lambda v: _is_list_of(_COUNT[0], v), "a list of whole numbers above 0, e.g. [96,96]"),
+    "planes": (lambda v: _is_list_of((0, 1, 2).__contains__, v), "a list of axes from 0 to 2, e.g. [2]"),
+    "slice_offsets": (
+        lambda v: _is_list_of(lambda n: isinstance(n, int), v),
+        "a list of whole numbers, e.g. [-1,0,1]",
+    ),
+    "dataset_dir": (_is_path, "a path"),
+    "output_dir": _FOLDER,
+    "resume": (_FOLDER[0], "a run folder"),
+    "run_name": (_FOLDER[0], "a name that is not a number alone"),
     "device": (_is_device, "one that this machine has, e.g. cpu"),
 }
 

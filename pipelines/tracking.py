@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context import registry as context
 from monai.handlers import MLFlowHandler
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipelines.errors import UserError
 from pipelines.files import write_json
@@ -219,7 +220,7 @@ def prepare_store(tracking_uri: str) -> None:
         with open(path.with_name(path.name + ".lock"), "w") as lock:
             _lock(lock)
             mlflow.MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except (OSError, MlflowException) as error:
+    except (OSError, MlflowException, SQLAlchemyError) as error:
         raise UserError(
             f"The MLflow store {uri} cannot be used: {str(error).splitlines()[0][:200]}\n"
             "Mend tracking_uri in mlflow.yaml or the variable MLFLOW_TRACKING_URI."

@@ -89,19 +89,24 @@ def require_trainable(report: Report) -> None:
 
 
 def require(
-    dataset_dir: str | Path, train_cases: int | str | Sequence[str], val_cases: int | str | Sequence[str]
+    dataset_dir: str | Path,
+    train_cases: int | str | Sequence[str],
+    val_cases: int | str | Sequence[str],
+    tracking_uri: str,
 ) -> None:
-    """Refuse a data set that the quick half of the checks finds errors in, before a training is begun.
+    """Refuse what the quick half of the checks finds errors in, before a training is begun.
 
     Args:
         dataset_dir: see :func:`check_atrium`.
         train_cases: likewise.
         val_cases: likewise.
+        tracking_uri: likewise; ``MLFLOW_TRACKING_URI`` goes before it.
 
     Raises:
         UserError: see :func:`require_trainable`.
     """
-    require_trainable(check_atrium(dataset_dir, train_cases, val_cases, quick=True))
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+    require_trainable(check_atrium(dataset_dir, train_cases, val_cases, quick=True, tracking_uri=uri))
 
 
 def check_files(root: Path, cases: Sequence[dict[str, str]]) -> Iterator[Finding]:
