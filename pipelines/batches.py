@@ -9,7 +9,7 @@ import torch
 
 
 class PrepareBatch:
-    """A MONAI ``prepare_batch``: move a batch to the device, transform it there, and lay it out channels-last.
+    """A MONAI ``prepare_batch``: move a batch to the device, transform it there as plain tensors, channels-last.
 
     Args:
         transform: random transforms of a whole batch, ``{"image": (B, C, H, W), "label": (B, 1, H, W)}``.
@@ -27,7 +27,7 @@ class PrepareBatch:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return image and label."""
         moved = {
-            key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking, **kwargs)
+            key: batch[key].as_subclass(torch.Tensor).to(device, non_blocking=non_blocking, **kwargs)
             for key in ("image", "label")
         }
         result = self.transform(moved)

@@ -6,7 +6,6 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from monai.data import MetaTensor, get_track_meta, set_track_meta
 from monai.transforms import Compose
 from torch.utils.data import Dataset, Sampler
 
+from pipelines.console import in_one_line
 from pipelines.errors import UserError
 from pipelines.progress import track
 from transforms.neighbours import slice_with_neighbours
@@ -28,15 +28,17 @@ class VolumeCache(Sequence):
     Args:
         data: one dictionary a case, e.g. ``{"case": "la_001", "image": path, "label": path}``.
         transform: the deterministic transforms; give ``image`` (C, X, Y, Z) in [0, 1] and ``label`` (1, X, Y, Z).
-        memory_limit_gb: gigabytes of voxels to hold in memory; volumes beyond it are kept as files that the
-            operating system pages in (and may drop again), so a data set of any size can be trained on.
+        memory_limit_gb: gigabytes of voxels to hold in memory; volumes beyond it are kept in temporary files
+            (see ``TMPDIR``) that the system pages in and may drop again, so a data set of any size can be trained on.
 
     Images are held as float16 and labels as uint8.
+
+    Raises:
+        UserError: when a case cannot be prepared, or the disk is full.
     """
 
     def __init__(self, data: Sequence[dict], transform: Callable, memory_limit_gb: float = 8.0) -> None:
         self._limit, self._held = memory_limit_gb * 1e9, 0.0
-        self._folder: tempfile.TemporaryDirectory | None = None
         self._items = [self._prepare(item, transform) for item in track(data, "Preparing volumes")]
 
     def __len__(self) -> int:
@@ -46,7 +48,15 @@ class VolumeCache(Sequence):
         return self._items[index]
 
     def _prepare(self, item: dict, transform: Callable) -> dict[str, Any]:
-        sample = transform(item)
+        try:
+            sample = transform(item)
+        except (
+            Exception
+        ) as error:  # a transform may raise anything, and MONAI's wrapper does not name the case
+            raise UserError(
+                f"Case '{item['case']}' cannot be prepared: {in_one_line(error)}\n"
+                "Check the data set with `python -m pipelines check`."
+            ) from error
         return {
             "case": item["case"],
             "image": self._hold(sample["image"], torch.float16),
@@ -57,16 +67,26 @@ class VolumeCache(Sequence):
         """Return ``array`` as a compact ``dtype`` block without metadata, in memory or on disk."""
         block = torch.empty(array.shape, dtype=dtype)
         block.copy_(array.as_tensor() if isinstance(array, MetaTensor) else array)
-        self._held += block.nbytes
-        return self._on_disk(block) if self._held > self._limit else block
-
-    def _on_disk(self, block: torch.Tensor) -> torch.Tensor:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="cardiothorax-")
+        if self._held <= self._limit < self._held + block.nbytes:
             logger.info("The volumes pass %.1f GB: the rest is kept on disk.", self._limit / 1e9)
-        path = Path(self._folder.name) / f"{len(list(Path(self._folder.name).iterdir()))}.npy"
-        np.save(path, block.numpy())
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
+        self._held += block.nbytes
+        return _on_disk(block) if self._held > self._limit else block
+
+
+def _on_disk(block: torch.Tensor) -> torch.Tensor:
+    """Return a copy that is paged in from a file without a name, which ends with the process, however it ends."""
+    array = block.numpy()
+    try:
+        with tempfile.TemporaryFile(prefix="cardiothorax-") as file:
+            array.tofile(file)
+            file.flush()
+            # changes stay in memory, so no slip of a transform reaches the file
+            return torch.from_numpy(np.memmap(file, array.dtype, mode="c", shape=array.shape))
+    except OSError as error:
+        raise UserError(
+            f"Cannot keep the volumes in {tempfile.gettempdir()}: {error.strerror}. "
+            "Raise memory_limit_gb, or set TMPDIR to a folder with more room."
+        ) from error
 
 
 @contextmanager
@@ -162,7 +182,7 @@ class SliceSampler(Sampler[int]):
         ]
         if not len(self):
             raise UserError(
-                "No slice to train on: the labels hold no voxel, or labelled_share and empty_share are 0."
+                "No slice to train on: the labels hold no voxel, or labelled_share and empty_share are too small."
             )
 
     def __len__(self) -> int:
