@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +84,50 @@ class Report:
             f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if kind != "info"
         )
         console.print(summary, style="bold green" if self.ok else STYLES["error"])
+
+
+def require_trainable(report: Report, bundle: str) -> None:
+    """Refuse a data set with errors.
+
+    Args:
+        report: what a check of it found.
+        bundle: whose ``check`` command shows all of them.
+
+    Raises:
+        UserError: the first errors and that command, in three lines.
+    """
+    if report.ok:
+        return
+    command = f"run `python -m pipelines check {bundle}`"
+    lines = [
+        f"case '{error.case}': {error.message}" if error.case else error.message for error in report.errors
+    ]
+    if len(lines) == 1:
+        raise UserError(f"{lines[0]}\n{report.errors[0].remedy or command}")
+    raise UserError("\n".join([*lines[:2], f"{len(lines)} errors in the data set: {command}"]))
+
+
+def check_duplicates(fingerprints: Mapping[str, Any], side_of: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield images that are the same under several names: an error where one trains and another validates.
+
+    Args:
+        fingerprints: case to what is equal for equal images; None where it is unknown.
+        side_of: case to the side of the split that it is on.
+    """
+    same: dict[Any, list[str]] = defaultdict(list)
+    for name, fingerprint in fingerprints.items():
+        if fingerprint:
+            same[fingerprint].append(name)
+    for names in same.values():
+        if len(names) > 1:
+            sides = [side_of.get(name, "no side") for name in names]
+            leak = {"train", "val"} <= set(sides)
+            parts = ", ".join(f"'{name}' ({side})" for name, side in zip(names, sides, strict=True))
+            remedy = "keep one of them" + (
+                ": a score on images that were trained on means nothing" if leak else ""
+            )
+            message = f"the same image under {len(names)} names: {parts}"
+            yield Finding("error" if leak else "warning", "duplicates", names[0], message, remedy)
 
 
 def _facts_table(facts: dict[str, Any]) -> Table:

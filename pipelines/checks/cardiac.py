@@ -1,0 +1,116 @@
+"""The preflight check of a data set of hearts: what would fail in a training, or let it learn garbage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from pipelines.checks import xray
+from pipelines.checks.report import Finding, Report, require_trainable
+from pipelines.datasets import heart
+from pipelines.datasets.xrays import Case
+from pipelines.errors import UserError
+
+FAR = 0.05  # how far a ratio may lie from its own boxes' before one of them is doubted
+
+
+def check_cardiac(
+    dataset_dir: str | Path,
+    train_cases: int | str | Sequence[str] | None = None,
+    val_cases: int | str | Sequence[str] | None = None,
+    quick: bool = False,
+    tracking_uri: str | None = None,
+) -> Report:
+    """Check a data set in the layout of the cardiac detection labels.
+
+    Args:
+        dataset_dir: the folder that holds ``rsna_heart_detection.csv``.
+        train_cases: as for :func:`pipelines.datasets.heart.split_images`.
+        val_cases: likewise.
+        quick: look at the tables, the names of all files and the headers of about a hundred.
+        tracking_uri: the MLflow store, checked where given.
+
+    Returns:
+        A report with every fault of every case; nothing is raised for a fault of the data. Facts: ``dataset_dir``,
+        ``tracking_uri``, ``cases``, ``split`` (counts), ``sizes``, ``pixels``, ``views``, ``sexes``, ``age_years``,
+        ``spacing_mm``, ``mean_box`` (fractions of width and height), ``thorax`` (cases that have its range) and, if
+        not quick, ``split_hash``.
+    """
+    report = xray.start(dataset_dir, tracking_uri)
+    try:
+        cases, problems = heart.scan_cases(dataset_dir)
+    except UserError as error:
+        return xray.add_layout_error(report, error)
+    examined = xray.examine_set(report, cases, problems, quick)
+    for case in cases:
+        report.add(xray.check_boxes(case["case"], [case["box"]], (1, 1), "error"))
+    report.add(check_thorax(cases))
+    report.facts |= _facts(cases)
+    try:
+        split = heart.split_images(cases, report.facts["dataset_dir"], train_cases, val_cases)
+    except UserError as error:
+        remedy = "mend train_cases and val_cases, or the .npy files"
+        report.add([Finding("error", "split", None, str(error), remedy)])
+    else:
+        xray.check_split(report, split, examined, quick)
+    return report
+
+
+def require(
+    dataset_dir: str | Path,
+    train_cases: int | str | Sequence[str] | None = None,
+    val_cases: int | str | Sequence[str] | None = None,
+) -> None:
+    """Refuse a data set that the quick half of the checks finds errors in, before a training is begun.
+
+    Args:
+        dataset_dir: see :func:`check_cardiac`.
+        train_cases: likewise.
+        val_cases: likewise.
+
+    Raises:
+        UserError: the first errors and the command that shows all.
+    """
+    require_trainable(check_cardiac(dataset_dir, train_cases, val_cases, quick=True), "cardiac")
+
+
+def check_thorax(cases: Sequence[Case]) -> Iterator[Finding]:
+    """Yield what is wrong with the thorax's ranges, or that there are none."""
+    if not any("thorax" in case for case in cases):
+        message = "there is no thorax.csv: the network does not learn the cardiothoracic ratio"
+        yield Finding("info", "thorax", None, message)
+        return
+    unknown = [case["case"] for case in cases if math.isnan(case["thorax"][0])]
+    if unknown:
+        message = f"thorax.csv lacks {len(unknown)} of {len(cases)} cases, like '{unknown[0]}'"
+        yield Finding("warning", "thorax", None, message, "they do not teach the cardiothoracic ratio")
+    for case in cases:
+        if case["case"] not in unknown:
+            yield from _check_range(case)
+
+
+def _check_range(case: Case) -> Iterator[Finding]:
+    (left, right), (x0, _, x1, _) = case["thorax"], case["box"]
+    text = f"the thorax's range ({left:.3f}, {right:.3f}) of the width"
+    if left < -xray.SMALL_PART or right > 1 + xray.SMALL_PART:
+        yield Finding("error", "thorax", case["case"], f"{text} leaves the image", "check that row")
+    elif x0 < left or x1 > right:
+        message = f"{text} does not hold the heart's ({x0:.3f}, {x1:.3f})"
+        yield Finding("warning", "thorax", case["case"], message, "check both rows")
+    ratio = (x1 - x0) / (right - left)
+    if abs(ratio - case["cardiothoracic_ratio"]) > FAR:
+        message = (
+            f"cardiothoracic_ratio is {case['cardiothoracic_ratio']:.3f}, yet its boxes give {ratio:.3f}"
+        )
+        yield Finding("warning", "thorax", case["case"], message, "check both rows")
+
+
+def _facts(cases: Sequence[Case]) -> dict[str, object]:
+    known = sum(not math.isnan(case["thorax"][0]) for case in cases if "thorax" in case)
+    mean = [round(fmean(edge), 3) for edge in zip(*(case["box"] for case in cases), strict=True)]
+    return {
+        "mean_box": dict(zip(("x0", "y0", "x1", "y1"), mean, strict=True)) if mean else {},
+        "thorax": known,
+    }
