@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
 from pipelines.datasets.msd import dataset_hash, read_cases, read_datalist
+from pipelines.datasets.splits import SPLITS
 from pipelines.errors import UserError, nearest
 from pipelines.evaluation.results import read_results
 from pipelines.progress import track
 from pipelines.runs import DATALIST, TRACKING
-
-logger = logging.getLogger(__name__)
 
 
 class Target:
@@ -23,8 +22,10 @@ class Target:
 
     Args:
         ckpt_path: the weights, in their run folder or elsewhere.
-        cases: a part of the run's split ("train", "val" or "test"), "all" of a data set, or case names.
-        dataset_dir: ``None`` is the training's; another one is scored whole unless cases are named.
+        cases: a part of the run's split ("train", "val" or "test"); "all" of a data set; or case names, as a list or
+            separated by commas.
+        dataset_dir: ``None`` is the training's. Where a part of the split is asked for, it is where the training's
+            data set is now; with "all" or case names it may be another one.
         output_dir: ``None`` is the run's folder for ``val``, and a folder in it for anything else.
 
     Attributes:
@@ -32,6 +33,9 @@ class Target:
         part: "val", "test", …; "cases" where they were named one by one.
         folder: where the results go.
         dataset: ``dir`` and ``hash``, for the result contract.
+
+    Raises:
+        UserError: a part or case that there is none of, or a split that is not known.
     """
 
     def __init__(
@@ -42,69 +46,86 @@ class Target:
         output_dir: str | Path | None = None,
     ) -> None:
         self.run_dir = Path(ckpt_path).parent
-        self.part = cases if isinstance(cases, str) and "," not in cases else "cases"
-        found = self._chosen(cases, dataset_dir)
+        names = _names(cases)
+        self.part = names[0] if len(names) == 1 and names[0] in (*SPLITS, "all") else "cases"
+        in_split = self.part in SPLITS
+        found = self._split(dataset_dir)[self.part] if in_split else self._of_all(names, dataset_dir)
         if not found:
-            raise UserError(
-                f"The part '{self.part}' of the split has no case. Choose another with --cases, or another data set."
-            )
+            raise UserError(f"The part '{self.part}' of the split has no case. Choose another with --cases.")
         root = dataset_dir or Path(found[0]["image"]).parents[1]
         self.items = [{"case": c["case"], "image": c["image"], "reference": c["label"]} for c in found]
-        self.dataset = {"dir": Path(root).name, "hash": dataset_hash(found)}
+        self.dataset = {"dir": Path(root).absolute().name, "hash": dataset_hash(found)}
         default = self.run_dir if self.part == "val" else self.run_dir / self.part
         self.folder = Path(output_dir) if output_dir else default
 
-    def _chosen(self, cases: str | Sequence[str], dataset_dir: str | Path | None) -> list[dict[str, str]]:
-        if self.part in ("train", "val", "test"):
-            if not (self.run_dir / DATALIST).is_file():
-                raise UserError(
-                    f"{self.run_dir} holds no {DATALIST}, so its split is not known. Give --dataset_dir and --cases all."
-                )
-            return read_datalist(self.run_dir / DATALIST, dataset_dir)[self.part]
-        everything = read_cases(dataset_dir) if dataset_dir else self._of_run()
+    def _of_all(self, names: list[str], dataset_dir: str | Path | None) -> list[dict[str, str]]:
+        if dataset_dir:
+            cases = read_cases(dataset_dir)
+        else:
+            cases = [case for part in self._split(None).values() for case in part]
         if self.part == "all":
-            return everything
-        by_name = {case["case"]: case for case in everything}
-        names = [cases] if isinstance(cases, str) and self.part != "cases" else cases
-        names = names.split(",") if isinstance(names, str) else names
+            return cases
+        by_name = {case["case"]: case for case in cases}
         for name in names:
             if name not in by_name:
-                parts = ("train", "val", "test", "all", *by_name)
-                raise UserError(f"--cases: there is no part or case '{name}'{nearest(name, parts)}")
-        self.part = "cases"
+                hint = nearest(name, [*SPLITS, "all", *by_name])
+                raise UserError(f"--cases: there is no part of the split and no case '{name}'{hint}")
         return [by_name[name] for name in names]
 
-    def _of_run(self) -> list[dict[str, str]]:
-        split = read_datalist(self.run_dir / DATALIST) if (self.run_dir / DATALIST).is_file() else {}
-        return [case for part in split.values() for case in part]
+    def _split(self, dataset_dir: str | Path | None) -> dict[str, list[dict[str, str]]]:
+        if not (self.run_dir / DATALIST).is_file():
+            raise UserError(
+                f"{self.run_dir} holds no {DATALIST}, so the split of the training is not known.\n"
+                "Give --dataset_dir, and --cases all or the cases' names."
+            )
+        return read_datalist(self.run_dir / DATALIST, dataset_dir)
+
+
+def _names(cases: Any) -> list[str]:
+    """Return each name once; the command line gives text, a list, or what looks like a number as a number."""
+    parts = (
+        cases.split(",") if isinstance(cases, str) else cases if isinstance(cases, list | tuple) else [cases]
+    )
+    return list(dict.fromkeys(str(part).strip() for part in parts))
 
 
 def run(evaluator: Engine, target: Target, tracking_uri: str, experiment_name: str) -> None:
-    """Run ``evaluator``, print the table, and log the results to the training's MLflow run where there is one."""
+    """Run ``evaluator``, print the table, and log the results to the training's MLflow run where there is one.
+
+    Raises:
+        UserError: when nothing can be scored; or when MLflow cannot be reached, after the results were written.
+    """
     from rich.console import Console
 
     from pipelines.evaluation.results import print_results
 
-    bar = iter(track(range(len(target.items)), f"Evaluating {len(target.items)} cases"))
-    next(bar, None)
-    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: next(bar, None))
-    evaluator.run()
+    with closing(case for case in track(target.items, f"Evaluating {len(target.items)} cases")) as bar:
+        next(bar, None)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: next(bar, None))
+        evaluator.run()
     print_results(target.folder, Console(stderr=True))
-    logger.info("Results are in %s", target.folder)
     if (target.run_dir / TRACKING).is_file():
         _log(target, tracking_uri, experiment_name)
 
 
 def _log(target: Target, tracking_uri: str, experiment_name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
     from pipelines.tracking import RunTracker
 
-    tracker = RunTracker(target.run_dir, experiment_name, tracking_uri)
-    with tracker.rejoined():
-        content, _ = read_results(target.folder)
-        tracker.log_metrics(evaluation_metrics(target.part, content["metrics"]))
-        folder = f"evaluation/{target.part}"
-        tracker.log_files(target.folder / "cases.csv", target.folder / "metrics.json", folder=folder)
-        tracker.log_files(*sorted((target.folder / "figures").glob("*.png")), folder=f"{folder}/figures")
+    content, _ = read_results(target.folder)
+    folder = f"evaluation/{target.part}"
+    try:
+        tracker = RunTracker(target.run_dir, experiment_name, tracking_uri)
+        with tracker.rejoined():
+            tracker.log_metrics(evaluation_metrics(target.part, content["metrics"]))
+            tracker.log_files(target.folder / "cases.csv", target.folder / "metrics.json", folder=folder)
+            tracker.log_files(*sorted((target.folder / "figures").glob("*.png")), folder=f"{folder}/figures")
+    except (UserError, MlflowException) as error:
+        raise UserError(
+            f"{str(error).splitlines()[0][:300]}\n"
+            f"The results are in {target.folder}, but not in MLflow: mend the store and evaluate again."
+        ) from error
 
 
 def evaluation_metrics(part: str, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
