@@ -1,11 +1,12 @@
-"""Which volumes a command line names, and what their results are called."""
+"""Which volumes or images a command line names, and what their results are called."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from pipelines.errors import UserError
 
@@ -20,6 +21,8 @@ _KINDS = {
     ".mhd": "metaimage",
     ".zip": "dicom",
 }
+READS_IMAGES = "a DICOM, PNG or JPEG file"
+_IMAGE_SUFFIXES = (".dicom", ".jpeg", ".dcm", ".png", ".jpg")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,32 @@ class VolumeInput:
     kind: str
     problem: str | None = None
 
+    def refused(self, problem: str) -> VolumeInput:
+        """Return this input with the reason why it is not read."""
+        return replace(self, kind="unknown", problem=problem)
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """One image to read.
+
+    Attributes:
+        case: the name of its result folder: a plain folder name, unique among the inputs without a problem.
+        path: the file; what kind it is shows when it is opened.
+        problem: why it cannot be read, known before it was opened.
+    """
+
+    case: str
+    path: Path
+    problem: str | None = None
+
+    def refused(self, problem: str) -> ImageInput:
+        """Return this input with the reason why it is not read."""
+        return replace(self, problem=problem)
+
+
+Input = TypeVar("Input", VolumeInput, ImageInput)
+
 
 def find_inputs(paths: Sequence[str | os.PathLike[str]]) -> list[VolumeInput]:
     """List the volumes that ``paths`` name, in the order given and by name within a folder.
@@ -51,24 +80,20 @@ def find_inputs(paths: Sequence[str | os.PathLike[str]]) -> list[VolumeInput]:
     Raises:
         UserError: no input is left that could be read.
     """
-    found = {os.path.realpath(item.path): item for path in paths for item in _expand(Path(path))}
-    items = _refuse_bad_names(list(found.values()))
-    problems = [item for item in items if item.problem]
-    if len(problems) == len(items):
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(
-            f"{problems[0].path}: {problems[0].problem}{more}" if problems else f"expected {READS}"
-        )
-    return items
+    return _checked((item for path in paths for item in _expand(Path(path))), READS)
 
 
-def case_name(path: Path) -> str:
-    """Return a path's own name less a known image suffix: ``1.2.840.nii.gz`` gives ``1.2.840``."""
-    name = Path(os.path.abspath(path)).name
-    if path.is_dir():
-        return name
-    suffix = _known_suffix(name) or (".dcm" if name.lower().endswith(".dcm") else "")
-    return name[: len(name) - len(suffix)]
+def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[ImageInput]:
+    """List the images that ``paths`` name, in the order given and by name within a folder.
+
+    A folder gives the files in it that are called like an image (.dcm, .dicom, .png, .jpg, .jpeg) or carry
+    DICOM's mark under another name; the folders below it are not entered. Hidden files are passed over, a path
+    that is named twice counts once, and ``problem`` is used as in ``find_inputs``.
+
+    Raises:
+        UserError: no input is left that could be read.
+    """
+    return _checked((item for path in paths for item in _expand_images(Path(path))), READS_IMAGES)
 
 
 def is_dicom(path: Path) -> bool:
@@ -82,8 +107,55 @@ def visible_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
+def _checked(found: Iterable[Input], reads: str) -> list[Input]:
+    """Return each input once, those with an unusable name refused; an error when none is left."""
+    items = _refuse_bad_names(list({os.path.realpath(item.path): item for item in found}.values()))
+    problems = [item for item in items if item.problem]
+    if len(problems) == len(items):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(
+            f"{problems[0].path}: {problems[0].problem}{more}" if problems else f"expected {reads}"
+        )
+    return items
+
+
+def _case_name(path: Path, suffixes: Iterable[str]) -> str:
+    """Return a path's own name less one of ``suffixes``: ``1.2.840.nii.gz`` gives ``1.2.840``."""
+    name = Path(os.path.abspath(path)).name
+    return name if path.is_dir() else name[: len(name) - len(_suffix(name, suffixes))]
+
+
+def _suffix(name: str, suffixes: Iterable[str]) -> str:
+    return next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
+
+
 def _known_suffix(name: str) -> str:
-    return next((suffix for suffix in _KINDS if name.lower().endswith(suffix)), "")
+    return _suffix(name, _KINDS)
+
+
+def _expand_images(path: Path) -> Iterator[ImageInput]:
+    try:
+        if path.is_dir():
+            files = [file for file in visible_files(path) if _is_image(file)]
+            problem = (
+                None if files else f"holds nothing to read; {_advice(path, _IMAGE_SUFFIXES, READS_IMAGES)}"
+            )
+        else:
+            files, problem = [], _file_problem(path)
+    except OSError as error:
+        files, problem = [], f"cannot be read ({error.strerror})"
+    for file in files or [path]:
+        yield ImageInput(_case_name(file, _IMAGE_SUFFIXES), file, problem)
+
+
+def _file_problem(path: Path) -> str | None:
+    if not path.exists():
+        return "no such file or folder; check the path"
+    return None if path.is_file() and _is_image(path) else f"expected {READS_IMAGES}"
+
+
+def _is_image(path: Path) -> bool:
+    return bool(_suffix(path.name, _IMAGE_SUFFIXES)) or is_dicom(path)
 
 
 def _expand(path: Path) -> Iterator[VolumeInput]:
@@ -91,32 +163,33 @@ def _expand(path: Path) -> Iterator[VolumeInput]:
         items = list(_in_folder(path)) if path.is_dir() else [_from_file(path)]
     except OSError as error:
         items = [_problem(path, f"cannot be read ({error.strerror})")]
-    yield from items or [_problem(path, f"holds nothing to read; {_advice(path)}")]
+    yield from items or [_problem(path, f"holds nothing to read; {_advice(path, _KINDS, READS)}")]
 
 
-def _advice(folder: Path) -> str:
-    holders = sorted({path.parent.name for path in folder.glob("[!.]*/[!.]*") if _known_suffix(path.name)})
-    return f"name a folder below it ({', '.join(holders[:3])})" if holders else f"expected {READS}"
+def _advice(folder: Path, suffixes: Iterable[str], reads: str) -> str:
+    below = folder.glob("[!.]*/[!.]*")
+    holders = sorted({path.parent.name for path in below if _suffix(path.name, suffixes)})
+    return f"name a folder below it ({', '.join(holders[:3])})" if holders else f"expected {reads}"
 
 
 def _from_file(path: Path) -> VolumeInput:
     if not path.exists():
         return _problem(path, "no such file or folder; check the path")
     if suffix := _known_suffix(path.name):
-        return VolumeInput(case_name(path), path, _KINDS[suffix])
+        return VolumeInput(_volume_name(path), path, _KINDS[suffix])
     if path.is_file() and is_dicom(path):
-        return VolumeInput(case_name(path), path, "dicom")
+        return VolumeInput(_volume_name(path), path, "dicom")
     return _problem(path, f"expected {READS}")
 
 
 def _in_folder(folder: Path) -> Iterator[VolumeInput]:
     if _is_series(folder):
-        yield VolumeInput(case_name(folder), folder, "dicom")
+        yield VolumeInput(_volume_name(folder), folder, "dicom")
     for path in sorted(folder.iterdir()):
         is_image = path.is_file() and _known_suffix(path.name)
         if not path.name.startswith(".") and (is_image or (path.is_dir() and _is_series(path))):
             yield VolumeInput(
-                case_name(path), path, _KINDS[_known_suffix(path.name)] if is_image else "dicom"
+                _volume_name(path), path, _KINDS[_known_suffix(path.name)] if is_image else "dicom"
             )
 
 
@@ -124,12 +197,16 @@ def _is_series(folder: Path) -> bool:
     return any(is_dicom(path) for path in visible_files(folder) if not _known_suffix(path.name))
 
 
+def _volume_name(path: Path) -> str:
+    return _case_name(path, [*_KINDS, ".dcm"])
+
+
 def _problem(path: Path, reason: str) -> VolumeInput:
-    return VolumeInput(case_name(path), path, "unknown", reason)
+    return VolumeInput(_volume_name(path), path, "unknown", reason)
 
 
-def _refuse_bad_names(items: list[VolumeInput]) -> list[VolumeInput]:
-    first: dict[str, VolumeInput] = {}
+def _refuse_bad_names(items: list[Input]) -> list[Input]:
+    first: dict[str, Input] = {}
     checked = []
     for item in items:
         problem = item.problem or _name_problem(item.case)
@@ -140,7 +217,7 @@ def _refuse_bad_names(items: list[VolumeInput]) -> list[VolumeInput]:
                 problem = (
                     f"its result would be called {item.case!r}, as that of {taken.path}; rename one of them"
                 )
-        checked.append(replace(item, problem=problem, kind="unknown" if problem else item.kind))
+        checked.append(item.refused(problem) if problem else item)
     return checked
 
 
