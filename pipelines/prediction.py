@@ -24,6 +24,8 @@ from pipelines.session import running_parser
 from pipelines.tasks.overlay import save_overlay
 
 logger = logging.getLogger(__name__)
+# ids of a config that change nothing about a result
+_WHERE = {"_meta_", "dataset_dir", "output_dir", "ckpt_path", "runs_dir", "device", "batch_size"}
 
 
 def load_network(network: nn.Module, ckpt_path: str | Path, device: str | torch.device) -> nn.Module:
@@ -39,10 +41,9 @@ def load_network(network: nn.Module, ckpt_path: str | Path, device: str | torch.
 def provenance(bundle: str, ckpt_path: str | Path) -> dict[str, str]:
     """Return what a result came from: the bundle, and the hashes of the weights and of the config they meet.
 
-    To be called while a bundle runs: the config is the running one, less where things are read and written.
+    To be called while a bundle runs: the config is the running one, less where and on what it runs.
     """
-    config = running_parser().config
-    used = {name: config[name] for name in [*config["trained_with"], "inferer", "postprocessing"]}
+    used = {name: value for name, value in running_parser().config.items() if name not in _WHERE}
     return {"bundle": bundle, "model_sha256": sha256_file(ckpt_path), "config_sha256": sha256_json(used)}
 
 
