@@ -48,19 +48,19 @@ def phantom(
 def check(
     bundle: BundleName,
     dataset_dir: DatasetDir = None,
-    train_cases: Annotated[str, typer.Option("--train_cases", help="As in train.yaml.")] = "16",
-    val_cases: Annotated[str, typer.Option("--val_cases", help="As in train.yaml.")] = "4",
+    train_cases: Annotated[str | None, typer.Option("--train_cases", help="As in train.yaml.")] = None,
+    val_cases: Annotated[str | None, typer.Option("--val_cases", help="As in train.yaml.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Check a data set before training on it; exit code 1 when anything is wrong."""
     from rich.console import Console
 
     chosen = get_bundle(bundle)
+    sides = {"train_cases": train_cases, "val_cases": val_cases}
     report = chosen.function("check")(
         dataset_dir or Path(chosen.dataset_dir),
-        train_cases=_cases(train_cases),
-        val_cases=_cases(val_cases),
         tracking_uri=tracking_uri(),
+        **{name: _cases(value) for name, value in sides.items() if value is not None},
     )
     if as_json:
         typer.echo(report.to_json())

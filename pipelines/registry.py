@@ -18,7 +18,7 @@ class Bundle:
     Attributes:
         name: the folder's name under ``bundles/``.
         dataset_dir: the default data set folder.
-        fetch: ``module:function(target)`` that gets the real data set.
+        fetch: ``module:function(target)`` that gets the real data set; empty where there is none yet.
         phantom: ``module:function(target, cases, seed)`` that makes a phantom of it.
         check: ``module:function(dataset_dir, **knobs)`` that gives a :class:`~pipelines.checks.report.Report`.
     """
@@ -30,7 +30,15 @@ class Bundle:
     check: str
 
     def function(self, kind: str) -> Callable[..., Any]:
-        """Return the function of ``kind`` ("fetch", "phantom" or "check"), imported only now."""
+        """Return the function of ``kind`` ("fetch", "phantom" or "check"), imported only now.
+
+        Raises:
+            UserError: when the bundle has no such function yet.
+        """
+        if not getattr(self, kind):
+            raise UserError(
+                f"The {self.name} bundle has no `{kind}` yet. Its data set is looked for in {self.dataset_dir}."
+            )
         module, name = getattr(self, kind).split(":")
         return getattr(importlib.import_module(module), name)
 
@@ -41,6 +49,8 @@ class Bundle:
             UserError: when the command is not run where the ``bundles`` folder is.
         """
         path = Path("bundles") / self.name / f"{kind}.yaml"
+        if Path("bundles").is_dir() and not path.parent.is_dir():
+            raise UserError(f"The {self.name} bundle cannot be trained or used yet: there is no {path}.")
         if not path.is_file():
             raise UserError(
                 f"There is no {path} in {Path.cwd()}. Run this command in the project's folder, the one that "
@@ -56,6 +66,20 @@ BUNDLES = {
         fetch="pipelines.fetch:fetch_atrium",
         phantom="pipelines.phantoms.atrium:write_phantom",
         check="pipelines.checks.atrium:check_atrium",
+    ),
+    "pneumonia": Bundle(
+        name="pneumonia",
+        dataset_dir="data/rsna-pneumonia",
+        fetch="",
+        phantom="pipelines.phantoms.xray:write_pneumonia_phantom",
+        check="pipelines.checks.pneumonia:check_pneumonia",
+    ),
+    "cardiac": Bundle(
+        name="cardiac",
+        dataset_dir="data/rsna-heart",
+        fetch="",
+        phantom="pipelines.phantoms.xray:write_heart_phantom",
+        check="pipelines.checks.cardiac:check_cardiac",
     ),
 }
 
