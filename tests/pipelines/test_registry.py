@@ -3,15 +3,30 @@ from __future__ import annotations
 import pytest
 
 from pipelines.errors import UserError
-from pipelines.registry import BUNDLES, get_bundle
+from pipelines.registry import BUNDLES, Bundle, get_bundle
+
+
+FUNCTIONS = ("fetch", "phantom", "check")
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-def test_every_function_and_config_of_a_bundle_is_there(name):
+def test_every_function_that_a_bundle_names_is_there(name):
     bundle = get_bundle(name)
-    assert all(callable(bundle.function(kind)) for kind in ("fetch", "phantom", "check"))
-    assert all(bundle.config(kind).is_file() for kind in ("train", "evaluate", "inference"))
+    assert all(callable(bundle.function(kind)) for kind in FUNCTIONS if getattr(bundle, kind))
     assert bundle.name == name
+
+
+def test_atrium_is_whole():
+    assert all(getattr(BUNDLES["atrium"], kind) for kind in FUNCTIONS)
+    assert all(BUNDLES["atrium"].config(kind).is_file() for kind in ("train", "evaluate", "inference"))
+
+
+def test_what_a_bundle_does_not_have_yet_is_said(tmp_path, monkeypatch):
+    bundle = Bundle(name="lung", dataset_dir="data/lung", fetch="", phantom="", check="")
+    with pytest.raises(UserError, match="The lung bundle has no `fetch` yet"):
+        bundle.function("fetch")
+    with pytest.raises(UserError, match="The lung bundle cannot be trained or used yet"):
+        bundle.config("train")
 
 
 def test_unknown_bundle_is_answered_with_the_nearest_and_all():

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pipelines import __main__ as cli
+from pipelines.errors import UserError
+from pipelines.registry import BUNDLES
+
+
+def run(monkeypatch, *words):
+    """Run a command line in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["cardiothorax", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0
+
+
+def test_help_comes_without_heavy_imports():
+    code = (
+        "import sys; sys.argv = ['cardiothorax', '--help']\n"
+        "import pipelines.__main__ as cli\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'monai', 'mlflow', 'itk', 'matplotlib', 'pandas', 'nibabel'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    assert all(f" {command} " in shown for command in ("fetch", "phantom", "check", "predict", "results"))
+
+
+def test_module_is_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "check", "artium"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: There is no bundle 'artium'; did you mean 'atrium'?",
+        f"Known: {', '.join(BUNDLES)}.",
+    ]
+
+
+def test_phantom_and_check_work_on_one_folder(tmp_path, monkeypatch, capsys, store):
+    assert run(monkeypatch, "phantom", "atrium", tmp_path / "p", "--cases", 3, "--seed", 1) == 0
+    assert f"The phantom is in {tmp_path / 'p'}." in capsys.readouterr().out
+    words = ("check", "atrium", "--dataset_dir", tmp_path / "p")
+    assert run(monkeypatch, *words, "--train_cases", 2, "--val_cases", 1) == 0
+    capsys.readouterr()
+    assert (
+        run(monkeypatch, *words, "--train_cases", "la_002,la_003", "--val_cases", "[la_001]", "--json") == 0
+    )
+    facts = json.loads(capsys.readouterr().out)["facts"]
+    assert facts["split"]["val"] == ["la_001"]
+    assert facts["tracking_uri"] == store
+    (tmp_path / "p" / "labelsTr" / "la_002.nii.gz").unlink()
+    assert run(monkeypatch, *words, "--train_cases", 2, "--val_cases", 1) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["phantom", "atrium", "x", "--cases", "0"], ["predict", "atrium"], ["prdict"]]
+)
+def test_wrong_usage_ends_with_code_2(monkeypatch, capsys, words):
+    assert run(monkeypatch, *words) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_fetch_goes_to_the_bundles_own_folder_unless_told(tmp_path, monkeypatch, capsys):
+    targets = []
+    monkeypatch.setattr("pipelines.fetch.fetch_atrium", lambda target: targets.append(str(target)) or target)
+    assert run(monkeypatch, "fetch", "atrium") == 0
+    assert run(monkeypatch, "fetch", "atrium", "--dataset_dir", tmp_path) == 0
+    assert targets == ["data/Task02_Heart", str(tmp_path)]
+    assert f"The data set is in {tmp_path}." in capsys.readouterr().out
+
+
+def test_predict_hands_inputs_and_options_to_the_bundle(monkeypatch):
+    calls = []
+    monkeypatch.setattr("pipelines.launch.run_bundle", lambda *a, **k: calls.append((str(a[0]), k)))
+    assert run(monkeypatch, "predict", "atrium", "a.nii", "b", "--out", "o") == 0
+    assert (
+        run(monkeypatch, "predict", "atrium", "a", "--out", "o", "--ckpt_path", "w.pt", "--device", "cpu")
+        == 0
+    )
+    config = "bundles/atrium/inference.yaml"
+    assert calls == [
+        (config, {"dataset_dir": ["a.nii", "b"], "output_dir": "o"}),
+        (config, {"dataset_dir": ["a"], "output_dir": "o", "ckpt_path": "w.pt", "device": "cpu"}),
+    ]
+
+
+def test_mistake_is_answered_with_its_message_alone(monkeypatch, capsys):
+    def fail(*args, **kwargs):
+        raise UserError("expected this,\ngot that") from ValueError("inner")
+
+    monkeypatch.setattr("pipelines.launch.run_bundle", fail)
+    assert run(monkeypatch, "predict", "atrium", "a", "--out", "o") == 1
+    assert capsys.readouterr().err == "Error: expected this,\ngot that\n"
+
+
+def test_interrupt_ends_with_code_130_and_no_traceback(monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.launch.run_bundle", interrupt)
+    assert run(monkeypatch, "predict", "atrium", "a", "--out", "o") == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_results_of_a_folder_without_any_are_asked_for(tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "results", tmp_path) == 1
+    assert "expected results at" in capsys.readouterr().err
+
+
+def test_tracking_uri_is_the_projects_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert cli.tracking_uri() == "sqlite:///mlflow.db"
+    (tmp_path / "mlflow.yaml").write_text("tracking_uri: sqlite:///other.db")
+    assert cli.tracking_uri() == "sqlite:///other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://here")
+    assert cli.tracking_uri() == "http://here"
