@@ -5,7 +5,6 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.registry import BUNDLES, Bundle, get_bundle
 
-
 FUNCTIONS = ("fetch", "phantom", "check")
 
 
