@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Any:
         names = [str(p) for p in path.parent.glob("*.pt")] if path.parent.is_dir() else []
         raise UserError(f"There is no checkpoint {path}{nearest(str(path), names)}")
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            # torch's advice on a foreign pickle, which is then refused
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location=map_location, weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path} is not a readable checkpoint (cut short, damaged, or not made by torch.save): "

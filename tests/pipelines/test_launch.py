@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.launch import run_bundle
+
+
+def write_bundle(folder, run):
+    (folder / "a.yaml").write_text(
+        textwrap.dedent(f"""
+        imports: [$from pipelines.errors import UserError, $from pathlib import Path]
+        value: 1
+        run: "{run}"
+        """)
+    )
+    return folder / "a.yaml"
+
+
+def test_overrides_reach_the_bundle_and_paths_as_text(tmp_path, untouched):
+    config = write_bundle(tmp_path, "$Path(@value).write_text(type(@value).__name__)")
+    run_bundle(config, value=tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_text() == "str"
+
+
+def test_a_mistake_comes_out_of_what_monai_wraps_it_in(tmp_path, untouched):
+    with pytest.raises(UserError, match=r"^mend it$"):
+        run_bundle(write_bundle(tmp_path, "$exec('raise UserError(\\\"mend it\\\")')"))
+
+
+def test_another_error_comes_out_as_it_is(tmp_path, untouched):
+    with pytest.raises(RuntimeError) as raised:
+        run_bundle(write_bundle(tmp_path, "$1 / 0"))
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_the_start_up_lines_of_monai_do_not_show(tmp_path, untouched, capfd):
+    run_bundle(write_bundle(tmp_path, "$@value"), value=2)
+    said = "".join(capfd.readouterr())
+    assert "input summary" not in said
+    assert "parsing config_file" not in said

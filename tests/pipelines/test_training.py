@@ -1,0 +1,51 @@
+"""The parts of a training that stand alone; tests/bundles runs whole ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from pipelines.training import _termination_as_interrupt, batch_loss, stack_outputs
+
+
+def test_the_loss_of_a_batch_is_free_of_its_graph():
+    loss = batch_loss({"loss": torch.ones(1, requires_grad=True).sum() * 2})
+    assert loss == 2
+    assert not loss.requires_grad
+
+
+def test_decollated_outputs_become_batches_of_plain_tensors():
+    outputs = [
+        {"logits": MetaTensor(torch.full((1, 2, 2, 2), k)), "label": torch.full((1, 2, 2, 2), -k)}
+        for k in (1.0, 2.0)
+    ]
+    logits, label = stack_outputs(outputs)
+    assert logits.shape == label.shape == (2, 1, 2, 2, 2)
+    assert type(logits) is torch.Tensor
+    assert logits[:, 0, 0, 0, 0].tolist() == [1, 2]
+    assert label[:, 0, 0, 0, 0].tolist() == [-1, -2]
+
+
+def test_a_request_to_stop_interrupts_as_ctrl_c_does_and_only_meanwhile():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), _termination_as_interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_training_may_run_in_a_thread_of_another_program():
+    done = []
+
+    def run():
+        with _termination_as_interrupt():
+            done.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert done == [True]
