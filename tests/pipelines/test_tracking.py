@@ -85,9 +85,14 @@ def test_without_the_variable_the_argument_counts(store, monkeypatch, tmp_path):
 @pytest.mark.parametrize("status", ["FINISHED", "KILLED", "FAILED"])
 def test_an_evaluation_leaves_the_run_in_the_state_it_had(tracker, status):
     tracker.end(status)
-    with pytest.raises(ZeroDivisionError), tracker.rejoined():
-        assert stored(tracker).info.status == "RUNNING"
-        raise ZeroDivisionError
+
+    def evaluate():
+        with tracker.rejoined():
+            assert stored(tracker).info.status == "RUNNING"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        evaluate()
     assert stored(tracker).info.status == read_tracking(tracker.run_dir)["status"] == status
 
 
