@@ -14,14 +14,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.files import atomic_path, sha256_json, write_json
+from pipelines.files import atomic_path, sha256_json, write_text
 from pipelines.prepared import PreparedSet
 from pipelines.progress import track
 from pipelines.readers.xray import ImageInput, read_xray_reduced
@@ -193,7 +192,7 @@ def _prepare_chunk(folder: Path, start: int, items: list[ImageInput], size: int)
         file.write(block)
         file.flush()
         os.fsync(file.fileno())
-    write_json(_chunk_path(folder, start), entries)
+    write_text(_chunk_path(folder, start), json.dumps(entries))
 
 
 def _read_into(item: ImageInput, target: np.ndarray, row: int) -> dict[str, Any]:
@@ -207,7 +206,7 @@ def _read_into(item: ImageInput, target: np.ndarray, row: int) -> dict[str, Any]
         # One file of thousands must not cost the others; the type alone, as a message may quote the header.
         return {"case": item.case, "reason": f"{item.path.name}: cannot be read ({type(error).__name__})"}
     target[:] = xray.pixels
-    fields = asdict(xray.header)
+    fields = dict(vars(xray.header))
     spacing = fields.pop("spacing") or (None, None)
     fields["warnings"] = "; ".join(fields["warnings"])
     return {"case": item.case, "row": row, "spacing_row": spacing[0], "spacing_column": spacing[1], **fields}

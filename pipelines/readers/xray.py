@@ -78,8 +78,9 @@ def _opened(path: Path, size: int | None) -> Picture:
     try:
         with open(path, "rb") as file:
             start = file.read(132)
+            file.seek(0)
             # At once: pydicom's many small reads take longer from a file.
-            content = io.BytesIO(start + file.read()) if _is_known(start) else io.BytesIO()
+            content = io.BytesIO(file.read() if _is_known(start) else b"")
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})") from error
     if start[128:] == b"DICM":
@@ -107,12 +108,15 @@ def _checked(picture: Picture, size: int | None) -> Xray:
         image = image.resize((size, size), Image.Resampling.BILINEAR, box=picture.box)
         if min(header.rows, header.columns) < size:
             notes.append(f"upscaled: {header.rows} rows x {header.columns} columns became {size} x {size}")
-    counts = np.array(image.histogram())
-    if np.count_nonzero(counts) == 1:
+    counts = image.histogram()
+    total = image.width * image.height
+    if max(counts) == total:
         raise UserError("expected an image, got one value in every pixel; export it again")
-    low, high = np.searchsorted(np.cumsum(counts) / counts.sum(), [0.01, 0.99])
+    low, high = np.cumsum(counts).searchsorted([0.01 * total, 0.99 * total])
     if high - low < _MIN_CONTRAST:
         notes.append("hardly any contrast")
-    if counts[0] + counts[255] > 0.5 * counts.sum():
+    if counts[0] + counts[255] > 0.5 * total:
         notes.append("more than half of the pixels are black or white")
-    return Xray(np.array(image), replace(header, warnings=tuple(notes)))
+    # np.array(image) takes three times as long
+    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width).copy()
+    return Xray(pixels, replace(header, warnings=tuple(notes)))

@@ -52,8 +52,9 @@ def read_dicom_xray(file: BinaryIO, size: int | None) -> Picture:
             dataset = pydicom.dcmread(file, specific_tags=_tags())
             _check(dataset)
             header = header_of(dataset)
-            for name in [name for name in _GREY_TAGS if name in dataset and dataset[name].is_empty]:
-                del dataset[name]
+            check_size(header.rows, header.columns)
+            for tag in [tag for tag in _grey_tags() & dataset.keys() if dataset[tag].is_empty]:
+                del dataset[tag]
             return _reduced_jpeg(dataset, header, size) or _decoded(dataset, header)
     except UserError:
         raise
@@ -70,6 +71,13 @@ def _tags() -> list[Any]:
     from pydicom.tag import Tag
 
     return [Tag(name) for name in [*HEADER_TAGS, *_GREY_TAGS, *_PIXEL_TAGS]]
+
+
+@cache
+def _grey_tags() -> frozenset[Any]:
+    from pydicom.tag import Tag
+
+    return frozenset(Tag(name) for name in _GREY_TAGS)
 
 
 @contextmanager
@@ -89,9 +97,8 @@ def _check(dataset: Any) -> None:
             "expected a DICOM image, got a DICOM file without pixels (no image, or cut short); "
             "give the X-ray's own file"
         )
-    check_size(int(dataset.Rows), int(dataset.Columns))
     photometric = str(dataset.get("PhotometricInterpretation", "none"))
-    if dataset.get("SamplesPerPixel", 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UserError(
             f"expected a DICOM image in grey (MONOCHROME2), got {'colour' if photometric != 'none' else 'none'}; "
             "give the original X-ray, no screen capture"
@@ -108,17 +115,23 @@ def _reduced_jpeg(dataset: Any, header: Any, size: int | None) -> Picture | None
     from pydicom.encaps import get_frame
     from pydicom.uid import JPEGBaseline8Bit
 
-    if dataset.file_meta.TransferSyntaxUID != JPEGBaseline8Bit or dataset.BitsAllocated != 8:
+    if dataset.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
         return None
     image = Image.open(io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1)), formats=["JPEG"])
-    if image.mode != "L" or image.size != (header.columns, header.rows) or dataset.PixelRepresentation:
+    if image.mode != "L" or image.size != (header.columns, header.rows):
         return None
     box = draft(image, size)
-    table, _ = _grey_table(dataset, np.arange(256), (0, 2**dataset.BitsStored - 1))
-    if (table != np.arange(256)).any():
+    if not _stands_as_stored(dataset):
+        table, _ = _grey_table(dataset, np.arange(256), (0, 2**dataset.BitsStored - 1))
         image = image.point(table.tolist())
     image.load()
     return Picture(image, box, header)
+
+
+def _stands_as_stored(dataset: Any) -> bool:
+    """Tell whether 8-bit values need no table, as in most files."""
+    plain = dataset.PhotometricInterpretation == "MONOCHROME2" and dataset.BitsStored == 8
+    return plain and not _grey_tags() & dataset.keys()
 
 
 def _decoded(dataset: Any, header: Any) -> Picture:
