@@ -122,7 +122,7 @@ def _reduced_jpeg(dataset: Any, header: Any, size: int | None) -> Picture | None
         return None
     box = draft(image, size)
     if not _stands_as_stored(dataset):
-        table, _ = _grey_table(dataset, np.arange(256), (0, 2**dataset.BitsStored - 1))
+        table, _ = _grey_table(dataset, np.arange(256), _byte_ends(dataset))
         image = image.point(table.tolist())
     image.load()
     return Picture(image, box, header)
@@ -141,13 +141,17 @@ def _decoded(dataset: Any, header: Any) -> Picture:
     check_decoder(dataset.file_meta.TransferSyntaxUID)
     stored = pixel_array(dataset)
     if stored.dtype == np.uint8:
-        levels, ends = np.arange(256), (0, 2 ** min(dataset.BitsStored, 8) - 1)
+        levels, ends = np.arange(256), _byte_ends(dataset)
     else:
         levels, ends = np.arange(int(stored.min()), int(stored.max()) + 1), outer_levels(stored)
     table, windowed = _grey_table(dataset, levels, ends)
     if not windowed and stored.dtype != np.uint8:
         header = replace(header, warnings=(*header.warnings, NO_WINDOW))
-    return whole(Image.fromarray(table[stored.astype(np.int64) - levels[0]]), header)
+    return whole(Image.fromarray(table[stored.astype(np.int32) - int(levels[0])]), header)
+
+
+def _byte_ends(dataset: Any) -> tuple[int, int]:
+    return 0, 2 ** min(int(dataset.BitsStored), 8) - 1
 
 
 def _grey_table(dataset: Any, levels: np.ndarray, ends: tuple[float, float]) -> tuple[np.ndarray, bool]:
