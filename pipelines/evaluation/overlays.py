@@ -101,7 +101,7 @@ def draw_excerpt(
     for column, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
         axes.imshow(shown.image[..., column].T, cmap="gray", vmin=0, vmax=255, aspect=spacing[1] / spacing[0])
         for _, mask, colour, style in outlines:
-            _outline(axes, mask[..., column], colour, style)
+            draw_outline(axes, mask[..., column], colour, style)
         axes.set_title(f"slice {shown.slices[column]}", fontsize=8)
         axes.set_axis_off()
     handles = [
@@ -118,9 +118,9 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
     return ((image - low) / max(high - low, 1e-6) * 255).clip(0, 255).astype(np.uint8)
 
 
-def _outline(axes: Axes, mask: np.ndarray, colour: str, style: str) -> None:
-    """Draw the outline of a (X, Y) mask, closed also where it meets the border."""
-    from skimage.measure import find_contours
-
-    for x, y in (line.T - 1 for line in find_contours(np.pad(mask, 1).astype(float), 0.5)):
-        axes.plot(x, y, linestyle=style, color=colour, linewidth=1.4)
+def draw_outline(axes: Axes, mask: np.ndarray, colour: str, style: str = "-") -> None:
+    """Draw the outline of a (X, Y) mask over an image of its transpose, closed also where it meets the border."""
+    padded = np.pad(mask.T, 1).astype(float)
+    if padded.any():
+        rows, columns = (np.arange(-1, size - 1) for size in padded.shape)
+        axes.contour(columns, rows, padded, levels=[0.5], colors=colour, linestyles=style, linewidths=1.3)

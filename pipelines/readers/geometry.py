@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipelines.errors import UserError
@@ -17,6 +20,24 @@ def spacing_mm(affine: np.ndarray) -> tuple[float, float, float]:
     """Return the distance between voxels along each array axis in mm, from a (4, 4) affine in mm."""
     x, y, z = np.linalg.norm(np.asarray(affine, dtype=float)[:3, :3], axis=0)
     return float(x), float(y), float(z)
+
+
+def volume_ml(mask: np.ndarray, spacing: Sequence[float]) -> float:
+    """Return the volume of a mask in mL.
+
+    Args:
+        mask: (X, Y, Z) bool, or zero and non-zero.
+        spacing: (3,) mm, voxel size along each array axis; the axes stand at right angles.
+
+    Raises:
+        UserError: a spacing that is not three positive numbers.
+    """
+    if len(spacing) != 3 or not all(math.isfinite(value) and value > 0 for value in spacing):
+        raise UserError(
+            f"spacing must be three positive numbers in mm, got {tuple(spacing)}; check the header of the "
+            "image"
+        )
+    return float(np.count_nonzero(mask) * math.prod(spacing) / 1000)
 
 
 def affine_from_lps(directions: np.ndarray, spacing: np.ndarray, origin: np.ndarray) -> np.ndarray:
