@@ -35,7 +35,7 @@ def score_table(run_dir: Path) -> Table:
 def main(run_dir: Path, prediction: Path, executables: str) -> None:
     """Print the summary of a run and of one predicted case."""
     result = json.loads((prediction / "result.json").read_text(encoding="utf-8"))["result"]
-    review = "; ".join(result["review"]["reasons"]) or "no reason"
+    review = "; ".join(result["review"]["reasons"]) or "no reason for one"
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     console.print(score_table(run_dir))
