@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, SliceInferer
 
+from pipelines.errors import UserError
 from transforms.neighbours import neighbour_slices
 
 
@@ -19,6 +20,9 @@ class PlanesInferer(Inferer):
         slice_offsets: the neighbouring slices that the network takes as channels.
         flips: test-time flips to average over: each names the axes to flip, e.g. ``[[], [0], [0, 1]]``.
         batch_size: slices at once.
+
+    Raises:
+        UserError: when ``flips`` are no lists of axes.
 
     The idea of one network for all planes is Perslev et al., "One network to segment them all", MICCAI 2019.
     """
@@ -32,6 +36,10 @@ class PlanesInferer(Inferer):
     ) -> None:
         super().__init__()
         self.planes, self.slice_offsets = tuple(planes), tuple(slice_offsets)
+        if not flips or not all(isinstance(flip, list | tuple) and set(flip) <= {0, 1, 2} for flip in flips):
+            raise UserError(
+                f"flips must be a list of lists of axes from 0 to 2, e.g. [[], [0]] ([[]] is none), got {flips!r}."
+            )
         self.flips = [tuple(axis + 2 for axis in flip) for flip in flips]
         self.batch_size = batch_size
 

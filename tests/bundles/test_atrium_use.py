@@ -122,8 +122,7 @@ def predict(out, *inputs, **options):
         "bundles/atrium/inference.yaml",
         dataset_dir=[str(path) for path in inputs],
         output_dir=str(out),
-        device="cpu",
-        **options,
+        **{"device": "cpu", **options},
     )
 
 
@@ -308,6 +307,21 @@ def test_output_that_cannot_be_written_is_answered(tmp_path, run_dir):
         predict, tmp_path / "file" / "out", write_nifti(tmp_path / "a.nii"), ckpt_path=str(run_dir)
     )
     assert "expected a folder to write the results to" in answer
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flips": [0]}, "flips must be a list of lists of axes"),
+        ({"flip": [[0]]}, "did you mean 'flips'"),
+        ({"batch_size": 0}, "batch_size must be a whole number above 0, got 0"),
+        ({"device": "gpu"}, "device must be one that this machine has"),
+        ({"pixdim": -1.0}, "pixdim must be"),
+    ],
+)
+def test_mistyped_settings_are_answered(tmp_path, run_dir, options, message):
+    image = write_nifti(tmp_path / "a.nii")
+    assert message in refusal(predict, tmp_path / "out", image, **{"ckpt_path": str(run_dir), **options})
 
 
 def test_nothing_to_predict_is_answered(tmp_path, run_dir):

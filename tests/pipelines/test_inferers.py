@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipelines.errors import UserError
 from pipelines.inferers import PlanesInferer
 
 VOLUME = torch.rand(2, 1, 6, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -72,3 +73,9 @@ def test_average_is_of_probabilities_not_of_logits():
     # (0.99 + 0.2) / 2 = 0.595, whose logit is log(0.595 / 0.405)
     assert PlanesInferer.average([one, other]).item() == pytest.approx(np.log(0.595 / 0.405), rel=1e-4)
     assert PlanesInferer.average([one * 0]).item() == pytest.approx(np.log(1e-6), rel=1e-3)  # finite
+
+
+@pytest.mark.parametrize("flips", [[], None, [0], [[3]], [["x"]], [[0], 1]])
+def test_flips_that_are_no_lists_of_axes_are_refused(flips):
+    with pytest.raises(UserError, match="flips must be a list of lists of axes from 0 to 2"):
+        PlanesInferer(flips=flips)
