@@ -1,7 +1,11 @@
-"""Which compressed DICOM pixels the installed decoders read."""
+"""What reading with pydicom needs around it: silence, and a decoder for compressed pixels."""
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipelines.errors import UserError
@@ -28,3 +32,16 @@ def check_decoder(syntax: Any) -> None:
     except NotImplementedError:
         advice = "export it uncompressed"
     raise UserError(f"no installed decoder reads the compression {syntax.name} ({syntax}); {advice}")
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep pydicom from telling what it finds odd: its warnings and log lines quote values of the header."""
+    log = logging.getLogger("pydicom")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before

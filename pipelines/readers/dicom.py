@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UserError
+from pipelines.readers.decoders import check_decoder, silent
 from pipelines.readers.dicom_files import SourceFile, source_files
 from pipelines.readers.dicom_slices import TAGS, Slice, slices_of, stacked
 from pipelines.readers.geometry import affine_from_lps
@@ -32,9 +32,7 @@ def read_dicom(path: Path) -> Volume:
         UserError: no image, images of several series, no even stack of them (see ``dicom_slices.stacked``), a
             damaged file, a compression that no installed decoder reads, a zip that ``source_files`` refuses.
     """
-    # pydicom's warnings quote values of the header, and those may name the patient.
-    with source_files(path) as files, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with source_files(path) as files, silent():
         headers = dict(_image_headers(files))
         _check_one_series(headers, files)
         slices, step = stacked([one for index, header in headers.items() for one in slices_of(header, index)])
@@ -120,7 +118,7 @@ def _pixels(slices: list[Slice], files: list[SourceFile]) -> Iterator[np.ndarray
 
     for one in slices:
         try:
-            _check_decoder(dataset(one.file).file_meta.TransferSyntaxUID)
+            check_decoder(dataset(one.file).file_meta.TransferSyntaxUID)
             stored = pixel_array(dataset(one.file), index=one.frame)
         except UserError:
             raise
@@ -128,21 +126,6 @@ def _pixels(slices: list[Slice], files: list[SourceFile]) -> Iterator[np.ndarray
             raise _damaged(files[one.file], error) from error
         slope, intercept = one.rescale
         yield stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-
-
-def _check_decoder(syntax: Any) -> None:
-    from pydicom.pixels import get_decoder
-
-    if not (syntax.is_compressed and syntax.is_encapsulated):
-        return
-    try:
-        decoder = get_decoder(syntax)
-        if decoder.is_available:
-            return
-        advice = f"install one of: {', '.join(decoder.missing_dependencies)}"
-    except NotImplementedError:
-        advice = "export the series uncompressed"
-    raise UserError(f"no installed decoder reads the compression {syntax.name} ({syntax}); {advice}")
 
 
 def _damaged(file: SourceFile, error: Exception) -> UserError:

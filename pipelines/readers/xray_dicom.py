@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any, BinaryIO
@@ -13,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.readers.decoders import check_decoder
+from pipelines.readers.decoders import check_decoder, silent
 from pipelines.readers.xray_header import HEADER_TAGS, header_of
 from pipelines.readers.xray_pixels import NO_WINDOW, Picture, check_size, draft, outer_levels, to_8_bit, whole
 
@@ -48,7 +45,7 @@ def read_dicom_xray(file: BinaryIO, size: int | None) -> Picture:
     import pydicom
 
     try:
-        with _silent():
+        with silent():
             dataset = pydicom.dcmread(file, specific_tags=_tags())
             _check(dataset)
             header = header_of(dataset)
@@ -78,17 +75,6 @@ def _grey_tags() -> frozenset[Any]:
     from pydicom.tag import Tag
 
     return frozenset(Tag(name) for name in _GREY_TAGS)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep pydicom from logging what it finds odd: it quotes values of the header."""
-    logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def _check(dataset: Any) -> None:

@@ -220,7 +220,7 @@ def test_header_cut_short_is_no_reason_to_drop_a_slice(tmp_path):
     ("syntax", "name", "advice"),
     [
         (pydicom.uid.JPEGLosslessSV1, "JPEG Lossless", "install one of: .*pylibjpeg"),
-        (pydicom.uid.MPEG2MPML, "MPEG2 Main Profile", "export the series uncompressed"),
+        (pydicom.uid.MPEG2MPML, "MPEG2 Main Profile", "export it uncompressed"),
     ],
 )
 def test_compression_without_a_decoder_is_named_with_its_plugin(tmp_path, monkeypatch, syntax, name, advice):
