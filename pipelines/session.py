@@ -106,8 +106,14 @@ def _checkpoint(config: Mapping[str, Any]) -> Path:
     path = Path(str(config["ckpt_path"]))
     path = path / BEST if path.is_dir() else path
     if not path.is_file():
-        near = [str(p) for p in path.parent.glob("*.pt")] if path.parent.is_dir() else []
-        raise UserError(f"There is no checkpoint {path}{nearest(str(path), near)}")
+        beside = (
+            [str(p) for p in path.parent.iterdir() if p.suffix == ".pt" or p.is_dir()]
+            if path.parent.is_dir()
+            else []
+        )
+        raise UserError(
+            f"There is no checkpoint {path}{nearest(str(path), beside)}\nName a .pt file or a run folder."
+        )
     return path
 
 
