@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 BUNDLE_CONFIGS = sorted(ROOT.glob("bundles/*/*.yaml"))
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 # folders in which people, CI machines and containers keep checkouts; a fixed path into one works on one machine alone.
-# /home/someone is the example that tests use for such a path.
+# A made-up home of "someone" is the example that tests use for such a path.
 MACHINE_PATH = re.compile(
     r"(?<![\w.~/-])/(?:home(?!/someone/)|Users|root|work|workspace|builds|mnt|opt|srv)/\w"
 )
