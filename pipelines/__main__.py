@@ -70,6 +70,30 @@ def check(
 
 
 @app.command()
+def prepare(
+    bundle: BundleName,
+    dataset_dir: DatasetDir = None,
+    cache_dir: Annotated[Path, typer.Option("--cache_dir", help="Never in the data set itself.")] = Path(
+        "data/cache"
+    ),
+    size: Annotated[int, typer.Option(min=16, help="Rows and columns of the prepared images.")] = 224,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
+) -> None:
+    """Read every X-ray of a data set once into a compact cache that trainings start from at once."""
+    from pipelines.prepare import prepare as prepare_images
+    from pipelines.readers.inputs import find_images
+
+    folder = dataset_dir or Path(get_bundle(bundle).dataset_dir)
+    images = find_images([folder / get_bundle(bundle).images_folder()])
+    prepared = prepare_images(images, cache_dir, size, workers, dataset_dir=folder)
+    for failure in prepared.failures.itertuples():
+        typer.echo(f"not read: {failure.case}: {failure.reason}", err=True)
+    typer.echo(
+        f"{len(prepared)} X-rays are in {prepared.folder}, {len(prepared.failures)} could not be read."
+    )
+
+
+@app.command()
 def predict(
     bundle: BundleName,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files or folders.")],

@@ -21,6 +21,7 @@ class Bundle:
         fetch: ``module:function(target)`` that gets the real data set; empty where there is none yet.
         phantom: ``module:function(target, cases, seed)`` that makes a phantom of it.
         check: ``module:function(dataset_dir, **knobs)`` that gives a :class:`~pipelines.checks.report.Report`.
+        images: the folder of X-rays in the data set that ``prepare`` reads; empty where nothing is to be prepared.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Bundle:
     fetch: str
     phantom: str
     check: str
+    images: str = ""
 
     def function(self, kind: str) -> Callable[..., Any]:
         """Return the function of ``kind`` ("fetch", "phantom" or "check"), imported only now.
@@ -41,6 +43,16 @@ class Bundle:
             )
         module, name = getattr(self, kind).split(":")
         return getattr(importlib.import_module(module), name)
+
+    def images_folder(self) -> str:
+        """Return the folder of X-rays below the data set folder.
+
+        Raises:
+            UserError: when the bundle prepares nothing.
+        """
+        if not self.images:
+            raise UserError(f"The {self.name} bundle needs no `prepare`: it reads its data set as it is.")
+        return self.images
 
     def config(self, kind: str) -> Path:
         """Return the path of ``train``, ``evaluate`` or ``inference``'s YAML file.
@@ -72,6 +84,7 @@ BUNDLES = {
         dataset_dir="data/rsna-pneumonia",
         fetch="",
         phantom="pipelines.phantoms.xray:write_pneumonia_phantom",
+        images="stage_2_train_images",
         check="pipelines.checks.pneumonia:check_pneumonia",
     ),
     "cardiac": Bundle(
@@ -79,6 +92,7 @@ BUNDLES = {
         dataset_dir="data/rsna-heart",
         fetch="",
         phantom="pipelines.phantoms.xray:write_heart_phantom",
+        images="stage_2_train_images",
         check="pipelines.checks.cardiac:check_cardiac",
     ),
 }

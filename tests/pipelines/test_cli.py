@@ -123,3 +123,26 @@ def test_tracking_uri_is_the_projects_unless_the_environment_says_otherwise(tmp_
     assert cli.tracking_uri() == "sqlite:///other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://here")
     assert cli.tracking_uri() == "http://here"
+
+
+def test_xrays_are_prepared_once_and_a_bad_file_is_named(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "p"
+    assert run(monkeypatch, "phantom", "pneumonia", folder, "--cases", 2) == 0
+    (folder / "stage_2_train_images" / "page.dcm").write_text("<html>")
+    words = ("prepare", "pneumonia", "--dataset_dir", folder, "--cache_dir", tmp_path / "c", "--workers", 1)
+    assert run(monkeypatch, *words) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"2 X-rays are in .*, 1 could not be read\.", shown.out)
+    assert "not read: page: " in shown.err
+
+
+def test_prepare_is_refused_where_nothing_is_to_be_prepared(monkeypatch, capsys):
+    assert run(monkeypatch, "prepare", "atrium") == 1
+    assert "needs no `prepare`" in capsys.readouterr().err
+
+
+def test_a_task_without_a_bundle_folder_says_so(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "predict", "cardiac", "x.dcm", "--out", tmp_path / "out") == 1
+    assert "cannot be trained or used yet" in capsys.readouterr().err
+    assert run(monkeypatch, "fetch", "cardiac") == 1
+    assert "has no `fetch` yet" in capsys.readouterr().err
