@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
 
     from pipelines.tracking import RunTracker
+
+logger = logging.getLogger(__name__)
 
 Draw = Callable[[Mapping[str, Any], Path, str], None]
 
@@ -63,10 +66,20 @@ class BestCases:
             table = pd.DataFrame({"case": self._names, state.key_metric_name: scores})
             write_text(run_dir / CASES, table.to_csv(index=False, float_format="%.6g"))
             for item, name, score in zip(self._shown, self._names, scores, strict=False):
+                title = f"{name}, epoch {state.epoch}: {state.key_metric_name} {score:.3f}"
                 path = run_dir / "figures" / f"validation_{name}.png"
-                self.draw(item, path, f"{name}, epoch {state.epoch}: {state.key_metric_name} {score:.3f}")
-                _log_as(tracker, path, f"epoch_{state.epoch:03d}_{name}.png")
+                if self._drawn(item, path, title):
+                    _log_as(tracker, path, f"epoch_{state.epoch:03d}_{name}.png")
         self._clear()
+
+    def _drawn(self, item: Mapping[str, Any], path: Path, title: str) -> bool:
+        """Draw a picture and tell whether that went well: a training is worth more than a picture of it."""
+        try:
+            self.draw(item, path, title)
+        except Exception:
+            logger.warning("%s could not be drawn; the training goes on.", path.name, exc_info=True)
+            return False
+        return True
 
 
 def _log_as(tracker: RunTracker, path: Path, name: str) -> None:

@@ -18,7 +18,8 @@ def score_table(run_dir: Path) -> Table:
     """Return the evaluation of ``run_dir`` in a row a score: value and 95% interval over patients."""
     content, cases = read_results(run_dir)
     table = Table(
-        title=f"Phantom, {len(cases)} patients that the network did not train on", title_justify="left"
+        title=f"Phantom, {len(cases)} patients that did not train, but chose the best epoch",
+        title_justify="left",
     )
     for heading in ("", "mean", "95% interval"):
         table.add_column(heading, justify="right" if heading else "left")

@@ -82,3 +82,13 @@ def test_a_segmentation_is_drawn_whether_or_not_anything_was_found(tmp_path, emp
     item = {"image": torch.rand(1, 24, 20, 6), "pred": mask, "label": torch.zeros_like(mask)}
     draw_segmentation(item, tmp_path / "a.png", "la_1, epoch 2: mean_dice 0.500")
     assert matplotlib.image.imread(tmp_path / "a.png").ndim == 3
+
+
+def test_a_picture_that_cannot_be_drawn_costs_the_picture_and_not_the_training(tmp_path, caplog):
+    def draw(item, path, title):
+        raise ValueError("Invalid bounding box")
+
+    logged = validate(tmp_path, [[0.5, 0.6, 0.7]], draw=draw, pictures=1)
+    assert logged == []
+    assert "validation_la_2.png could not be drawn" in caplog.text
+    assert (tmp_path / "cases.csv").is_file()
