@@ -54,7 +54,13 @@ def load(path: str | Path, map_location: str | torch.device = "cpu") -> Any:
             # torch's advice on a foreign pickle, which is then refused
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is not a readable checkpoint: it is damaged, or holds more than tensors and numbers.\n"
+            "What else a file holds may run code, so it was not opened. "
+            f"Use another one, e.g. {BEST} or {LAST} of a run folder."
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         raise UserError(
             f"{path} is not a readable checkpoint (cut short, damaged, or not made by torch.save): "
             f"{in_one_line(error)}\nUse another one, e.g. {BEST} or {LAST} of a run folder."
@@ -150,6 +156,9 @@ class RunCheckpoints:
                 f"{path} does not fit this configuration: {in_one_line(error)}\n"
                 "Resume with the settings the run was started with."
             ) from error
+        if not (self.run_dir / BEST).is_file():
+            logger.warning("%s is gone: the best weights are looked for anew from here.", self.run_dir / BEST)
+            evaluator.state.best_metric, evaluator.state.best_metric_epoch = -1, -1
         trainer.state.epoch = state["epoch"]
         trainer.state.iteration = trainer.state.epoch * trainer.state.epoch_length
         for rest in self.run_dir.glob(".tmp-*"):  # what a killed process was writing

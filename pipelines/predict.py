@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -93,7 +93,10 @@ def predict_cases(
                 if row["status"] == "failed" and len(rows) > 1:
                     _say(console, "red", "failed", item.case, row["reason"])
     finally:
-        _write_summary(out_dir / "summary.csv", rows)
+        try:
+            _write_summary(out_dir / "summary.csv", rows)
+        except OSError as error:
+            _say(console, "red", "failed", "summary.csv", f"cannot be written: {error.strerror}")
     for row in rows:
         _summarise(console, row)
     return int(any(row["status"] != "done" for row in rows))
@@ -111,7 +114,8 @@ def _predict_into(
     except UserError as error:
         return {"status": "failed", "reason": _one_line(error)}
     except Exception as error:
-        with open(out_dir / "log.txt", "a", encoding="utf-8") as log:
+        # on a full disk the reason still stands in the summary
+        with suppress(OSError), open(out_dir / "log.txt", "a", encoding="utf-8") as log:
             log.write(f"case {item.case}\n{''.join(traceback.format_exception(error))}\n")
         return {"status": "failed", "reason": f"{type(error).__name__}: {_one_line(error)} (see log.txt)"}
 

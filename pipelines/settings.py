@@ -68,7 +68,6 @@ def _is_path(value: Any) -> bool:
 _COUNT = (lambda v: _is_whole(v, 1), "a whole number above 0")
 _FROM_ZERO = (lambda v: _is_whole(v, 0), "a whole number from 0")
 _SHARE = (lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1")
-_POSITIVE = (lambda v: _is_number(v) and v > 0, "a number above 0")
 _FOLDER = (lambda v: v is None or _is_text(v), "a folder")
 _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_epochs": _COUNT,
@@ -82,7 +81,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "empty_share": _SHARE,
     "labelled_share": _SHARE,
     "field_of_view": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0, up to 1"),
-    "pixdim": _POSITIVE,
+    "pixdim": (lambda v: _is_number(v) and 0.2 <= v <= 10, "a number of mm from 0.2 to 10"),
     "patch_size": (lambda v: _is_list_of(_COUNT[0], v), "a list of whole numbers above 0, e.g. [96,96]"),
     "planes": (lambda v: _is_list_of((0, 1, 2).__contains__, v), "a list of axes from 0 to 2, e.g. [2]"),
     "slice_offsets": (

@@ -118,6 +118,11 @@ class Training:
         """Write ``datalist.json`` and return its hash; refuse other data than the run was started with."""
         path = self.run_dir / DATALIST
         before = read_json(path).get("hash")
+        if before is None and (self.run_dir / LAST).is_file():
+            raise UserError(
+                f"{path} is missing or damaged, so it cannot be told whether the data are those of the run.\n"
+                "Bring it back, or start a new run."
+            )
         if before is not None and before != datalist_hash(self.datalist):
             raise UserError(
                 f"The data in {self.dataset_dir} differ from those that {self.run_dir.name} was started with.\n"

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.errors import UserError
 from pipelines.readers.decoders import check_decoder, silent
 from pipelines.readers.dicom_files import SourceFile, source_files
-from pipelines.readers.dicom_slices import TAGS, Slice, slices_of, stacked
+from pipelines.readers.dicom_slices import IDENTITY, TAGS, Slice, slices_of, stacked
 from pipelines.readers.geometry import affine_from_lps
 from pipelines.readers.volume import Volume, check_size
 
@@ -95,6 +95,11 @@ def _check_one_series(headers: dict[int, Any], files: list[SourceFile]) -> None:
         raise UserError(
             f"expected one series, got {len(series)}: {'; '.join(shown[:4])}{more}.\n"
             "Put the one you want in a folder of its own."
+        )
+    if len({tuple(str(header.get(tag, "")) for tag in IDENTITY) for header in headers.values()}) > 1:
+        raise UserError(
+            "expected the slices of one patient and examination, got a series whose files name several.\n"
+            "Export it again, or put each patient's files in a folder of their own."
         )
 
 

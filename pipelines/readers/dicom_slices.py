@@ -16,10 +16,13 @@ import numpy as np
 from pipelines.errors import UserError
 
 # The attributes that are read from a header. No other one is, so none that names the patient can leak.
+# compared between the files of a series, and never shown
+IDENTITY = ("PatientID", "PatientName", "StudyInstanceUID")
 TAGS = [
     *("SOPClassUID", "SeriesInstanceUID", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns"),
     *("NumberOfFrames", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope"),
     *("RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *IDENTITY,
 ]
 # A step between slices may differ from the usual one by 1% of it, or by 0.01 mm where that is more.
 MAX_STEP_ERROR = (0.01, 0.01)

@@ -25,6 +25,10 @@ READS_IMAGES = "a DICOM, PNG or JPEG file"
 _IMAGE_SUFFIXES = (".dicom", ".jpeg", ".dcm", ".png", ".jpg")
 
 
+# files that prediction writes beside the cases' folders
+RESERVED = ("summary.csv", "log.txt")
+
+
 @dataclass(frozen=True)
 class VolumeInput:
     """One volume to read.
@@ -222,7 +226,7 @@ def _refuse_bad_names(items: list[Input]) -> list[Input]:
 
 
 def _name_problem(case: str) -> str | None:
-    plain = case.isprintable() and not set(case) & set('/\\:*?"<>|') and case.lower() != "summary.csv"
+    plain = case.isprintable() and not set(case) & set('/\\:*?"<>|') and case.lower() not in RESERVED
     if case and plain and not case.startswith("."):
         return None
     return f"its name gives no folder name for the result ({case!r}); rename it"

@@ -200,9 +200,21 @@ def other_data(run_dir: Path) -> None:
     (run_dir / "datalist.json").write_text(re.sub(r'"hash": "\w+"', '"hash": "0"', datalist))
 
 
+def no_datalist(run_dir: Path) -> None:
+    other_data(run_dir)
+    (run_dir / "datalist.json").unlink()
+
+
+def damaged_datalist(run_dir: Path) -> None:
+    other_data(run_dir)
+    (run_dir / "datalist.json").write_text("{")
+
+
 @pytest.mark.parametrize(
     ("change", "overrides", "message"),
     [
+        (no_datalist, {}, r"datalist\.json is missing or damaged, so it cannot be told whether"),
+        (damaged_datalist, {}, r"datalist\.json is missing or damaged"),
         (lambda run_dir: None, {}, r"Nothing to resume: .* 4 epochs.*\n.*raise --max_epochs above 4"),
         (lambda run_dir: shutil.rmtree(run_dir), {}, "There is no run folder .*; did you mean"),
         (

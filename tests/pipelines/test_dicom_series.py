@@ -344,3 +344,10 @@ def test_zip_with_a_damaged_member_is_refused_by_name(tmp_path):
     data[data.index(b"study/series/IM7") + 60] ^= 255
     path.write_bytes(data)
     assert "got a damaged one, IM7" in error_of(path)
+
+
+@pytest.mark.parametrize("tag", ["PatientID", "PatientName", "StudyInstanceUID"])
+def test_slices_of_two_patients_are_refused_without_naming_either(tmp_path, tag):
+    write_series(tmp_path)
+    write_slice(tmp_path / "IM9", 0, **{tag: "SECRET-8" if tag != "StudyInstanceUID" else "1.2.826.1"})
+    assert "slices of one patient and examination" in error_of(tmp_path)

@@ -191,3 +191,13 @@ def test_result_folder_is_as_readable_as_any_other(tmp_path):
 def test_no_inputs_give_an_empty_summary(tmp_path):
     assert run([], tmp_path)[0] == 0
     assert summary(tmp_path) == []
+
+
+def test_a_log_and_a_summary_that_cannot_be_written_do_not_hide_the_reason(tmp_path):
+    (tmp_path / "log.txt").mkdir()
+    (tmp_path / "summary.csv").mkdir()
+    code, shown = run(items("bad", "a"), tmp_path, failing("bad", ZeroDivisionError("oh")))
+    assert code == 1
+    assert "ZeroDivisionError: oh" in shown
+    assert "summary.csv  cannot be written" in shown
+    assert (tmp_path / "a" / "result.json").is_file()
