@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,12 +14,11 @@ from typing import Any
 
 from pipelines.checks.atrium_case import Examined, examine
 from pipelines.checks.atrium_estimate import estimate_training
-from pipelines.checks.report import Finding, Report
+from pipelines.checks.report import Finding, Report, check_duplicates, require_trainable
 from pipelines.checks.tracking import check_tracking
 from pipelines.datasets import msd
 from pipelines.errors import UserError
 
-CHECK_COMMAND = "run `python -m pipelines check atrium`"
 SPACING_SPREAD = 2.0
 WORKERS = 4  # gzip and numpy leave the interpreter's lock; each holds one volume in memory
 
@@ -64,28 +63,17 @@ def check_atrium(
     report.add(finding for case in examined for finding in case.findings)
     split = _split(report, cases, train_cases, val_cases, quick)
     report.add(check_consistency(examined))
-    report.add(check_duplicates(examined, {case["case"]: side for side in split for case in split[side]}))
+    report.add(
+        check_duplicates(
+            {case.name: case.fingerprint for case in examined},
+            {case["case"]: side for side in split for case in split[side]},
+        )
+    )
     report.facts |= _facts(examined)
     report.facts["estimate"] = estimate_training(
         split, {case.name: case.extent_mm for case in examined}, max_epochs
     )
     return report
-
-
-def require_trainable(report: Report) -> None:
-    """Refuse a data set with errors.
-
-    Raises:
-        UserError: the first errors and the command that shows all, in three lines.
-    """
-    if report.ok:
-        return
-    lines = [
-        f"case '{error.case}': {error.message}" if error.case else error.message for error in report.errors
-    ]
-    if len(lines) == 1:
-        raise UserError(f"{lines[0]}\n{report.errors[0].remedy or CHECK_COMMAND}")
-    raise UserError("\n".join([*lines[:2], f"{len(lines)} errors in the data set: {CHECK_COMMAND}"]))
 
 
 def require(
@@ -103,10 +91,12 @@ def require(
         tracking_uri: likewise; ``MLFLOW_TRACKING_URI`` goes before it.
 
     Raises:
-        UserError: see :func:`require_trainable`.
+        UserError: see :func:`pipelines.checks.report.require_trainable`.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
-    require_trainable(check_atrium(dataset_dir, train_cases, val_cases, quick=True, tracking_uri=uri))
+    require_trainable(
+        check_atrium(dataset_dir, train_cases, val_cases, quick=True, tracking_uri=uri), "atrium"
+    )
 
 
 def check_files(root: Path, cases: Sequence[dict[str, str]]) -> Iterator[Finding]:
@@ -147,24 +137,6 @@ def check_consistency(examined: Iterable[Examined]) -> Iterator[Finding]:
     if len(orientations) > 1:
         parts = ", ".join(f"{name} in {count}" for name, count in orientations.most_common())
         yield Finding("warning", "orientation", None, f"orientations differ within the set: {parts} cases")
-
-
-def check_duplicates(examined: Iterable[Examined], side_of: dict[str, str]) -> Iterator[Finding]:
-    """Yield images that are the same under several names: an error where one trains and another validates."""
-    same: dict[Any, list[str]] = defaultdict(list)
-    for case in examined:
-        if case.fingerprint:
-            same[case.fingerprint].append(case.name)
-    for names in same.values():
-        if len(names) > 1:
-            sides = [side_of.get(name, "no side") for name in names]
-            leak = {"train", "val"} <= set(sides)
-            parts = ", ".join(f"'{name}' ({side})" for name, side in zip(names, sides, strict=True))
-            remedy = "keep one of them" + (
-                ": a score on images that were trained on means nothing" if leak else ""
-            )
-            message = f"the same image under {len(names)} names: {parts}"
-            yield Finding("error" if leak else "warning", "duplicates", names[0], message, remedy)
 
 
 def _examine_all(cases: Sequence[dict[str, str]], quick: bool) -> list[Examined]:

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pipelines.checks import atrium_estimate
-from pipelines.checks.atrium import check_atrium, require_trainable
+from pipelines.checks.atrium import check_atrium
 from pipelines.checks.atrium_case import examine
 from pipelines.checks.atrium_estimate import estimate_training
-from pipelines.checks.report import Finding, Report
+from pipelines.checks.report import Finding, Report, require_trainable
 from pipelines.errors import UserError
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -216,7 +216,7 @@ def test_good_data_set_has_no_finding_and_its_facts_are_right(dataset):
     assert facts["orientations"] == {"RAS": 5}
     assert facts["label_volume_ml"] == {"min": 17.3, "median": 17.3, "max": 17.3}
     assert facts["estimate"]["slices_per_epoch"] == 360
-    require_trainable(report)
+    require_trainable(report, "atrium")
 
 
 @pytest.mark.parametrize("fault", HEADER_FAULTS)
@@ -328,7 +328,7 @@ def test_doubtful_data_is_a_warning_and_still_trainable(dataset, name):
     report = check_atrium(dataset)
     assert [(f.severity, f.check, f.case) for f in report.findings] == [("warning", check, case)]
     assert re.search(message, report.findings[0].message)
-    require_trainable(report)
+    require_trainable(report, "atrium")
 
 
 def test_sform_and_qform_that_disagree_are_a_warning_with_the_distance(dataset):
@@ -452,7 +452,7 @@ def test_missing_data_set_is_one_error_with_both_commands(tmp_path):
     report = check_atrium(tmp_path / "nowhere")
     assert errors_of(report) == [("layout", None)]
     with pytest.raises(UserError) as caught:
-        require_trainable(report)
+        require_trainable(report, "atrium")
     message = str(caught.value)
     assert "nowhere: it does not exist" in message
     assert "pipelines fetch atrium" in message
@@ -470,7 +470,7 @@ def test_untrainable_data_is_refused_in_three_lines(dataset):
     for case in (1, 2, 3, 4):
         image(dataset, case).unlink()
     with pytest.raises(UserError) as caught:
-        require_trainable(check_atrium(dataset, quick=True))
+        require_trainable(check_atrium(dataset, quick=True), "atrium")
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("case 'la_1': its image is missing")
     assert lines[1].startswith("case 'la_2': its image is missing")

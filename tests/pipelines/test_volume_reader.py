@@ -105,7 +105,9 @@ def test_second_input_of_one_name_is_refused_and_the_first_still_runs(tmp_path):
         read_volume(second)
 
 
-@pytest.mark.parametrize("name", ["...nii", ".nii.gz", "..nii.gz", "a\\b.nii", "a\nb.nii", "summary.csv.nii", "log.txt.nii"])
+@pytest.mark.parametrize(
+    "name", ["...nii", ".nii.gz", "..nii.gz", "a\\b.nii", "a\nb.nii", "summary.csv.nii", "log.txt.nii"]
+)
 def test_name_that_is_no_folder_name_never_becomes_a_result_folder(tmp_path, name):
     (tmp_path / name).touch()
     write_nifti(tmp_path / "good.nii")
