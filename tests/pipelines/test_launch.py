@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -41,3 +43,13 @@ def test_the_start_up_lines_of_monai_do_not_show(tmp_path, untouched, capfd):
     said = "".join(capfd.readouterr())
     assert "input summary" not in said
     assert "parsing config_file" not in said
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "true"), ("false", "false")])
+def test_mlflow_reports_nothing_to_its_makers_unless_asked_to(monkeypatch, chosen, expected):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    if chosen:
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", chosen)
+    code = "import os, pipelines; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
