@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from torch.utils.data import DataLoader
 
 from pipelines.checkpoints import RunCheckpoints
-from pipelines.datasets.msd import datalist_hash, dataset_hash, write_datalist
+from pipelines.datasets.datalist import datalist_hash, dataset_hash, write_datalist
 from pipelines.errors import UserError
 from pipelines.history import History
 from pipelines.progress import EpochProgress, readable_time

@@ -16,7 +16,7 @@ from pipelines.checks.atrium_case import Examined, examine
 from pipelines.checks.atrium_estimate import estimate_training
 from pipelines.checks.report import Finding, Report, check_duplicates, require_trainable
 from pipelines.checks.tracking import check_tracking
-from pipelines.datasets import msd
+from pipelines.datasets import datalist, msd
 from pipelines.errors import UserError
 
 SPACING_SPREAD = 2.0
@@ -46,7 +46,7 @@ def check_atrium(
         ``dataset_dir``, ``tracking_uri``, ``cases``, ``split`` (names), ``spacing_mm`` (min and max along
         R, A, S), ``orientations``, ``estimate``, and if not quick ``split_hash`` and ``label_volume_ml``.
     """
-    report = Report(facts={"dataset_dir": str(msd.dataset_root(dataset_dir))})
+    report = Report(facts={"dataset_dir": str(datalist.dataset_root(dataset_dir))})
     if tracking_uri:
         report.facts["tracking_uri"] = tracking_uri.rpartition("@")[2]
         report.add(check_tracking(tracking_uri))
@@ -58,7 +58,7 @@ def check_atrium(
         return report
     report.facts["cases"] = len(cases)
     report.add(Finding("error", "layout", None, problem, "mend that entry") for problem in problems)
-    report.add(check_files(msd.dataset_root(dataset_dir), cases))
+    report.add(check_files(datalist.dataset_root(dataset_dir), cases))
     examined = _examine_all(cases, quick)
     report.add(finding for case in examined for finding in case.findings)
     split = _split(report, cases, train_cases, val_cases, quick)
@@ -162,8 +162,8 @@ def _split(
         report.add([Finding("error", "split", None, str(error), "mend train_cases or val_cases")])
         return {}
     report.facts["split"] = {side: [case["case"] for case in split[side]] for side in split}
-    if not quick and not any(msd.missing_files(case) for case in cases):
-        report.facts["split_hash"] = msd.datalist_hash(split)
+    if not quick and not any(datalist.missing_files(case) for case in cases):
+        report.facts["split_hash"] = datalist.datalist_hash(split)
     return split
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.checks import nifti
 from pipelines.checks.report import Finding
-from pipelines.datasets.msd import SUFFIXES, missing_files
+from pipelines.datasets.datalist import missing_files
+from pipelines.datasets.msd import SUFFIXES
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from statistics import fmean
 from pipelines.checks import xray
 from pipelines.checks.report import Finding, Report, require_trainable
 from pipelines.datasets import heart
-from pipelines.datasets.xrays import Case
+from pipelines.datasets.datalist import Case
 from pipelines.errors import UserError
 
 FAR = 0.05  # how far a ratio may lie from its own boxes' before one of them is doubted

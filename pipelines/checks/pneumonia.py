@@ -10,7 +10,7 @@ from pipelines.checks import xray
 from pipelines.checks.report import Finding, Report, require_trainable
 from pipelines.checks.xray_file import Examined
 from pipelines.datasets import rsna
-from pipelines.datasets.xrays import Case
+from pipelines.datasets.datalist import Case
 from pipelines.errors import UserError
 
 TELLING = 0.6  # AUROC of the view alone from which results need to be read by view

@@ -13,8 +13,8 @@ from typing import Any
 from pipelines.checks.report import Finding, Report, Severity, check_duplicates
 from pipelines.checks.tracking import check_tracking
 from pipelines.checks.xray_file import Examined, examine, missing_file
-from pipelines.datasets.msd import dataset_root
-from pipelines.datasets.xrays import IMAGES, Case, Split, datalist_hash
+from pipelines.datasets.datalist import Case, Split, datalist_hash, dataset_root
+from pipelines.datasets.xrays import IMAGES
 from pipelines.errors import UserError
 from pipelines.progress import track
 

@@ -14,10 +14,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.datasets.datalist import Case, Split
 from pipelines.datasets.splits import in_proportion, split_cases
 from pipelines.datasets.xrays import (
-    Case,
-    Split,
     find_table,
     image_path,
     numbers,

@@ -1,4 +1,4 @@
-"""Folders in the layout of the Medical Segmentation Decathlon: their cases, the split by patient, its hash.
+"""Folders in the layout of the Medical Segmentation Decathlon: their cases and the split by patient.
 
 The layout is that of Task02_Heart (Antonelli et al., Nat. Commun. 13, 2022; http://medicaldecathlon.com):
 ``dataset.json`` lists ``{"image": "./imagesTr/la_003.nii.gz", "label": "./labelsTr/la_003.nii.gz"}`` under
@@ -9,16 +9,14 @@ absolute paths; a *split* is ``{"train": [case, ...], "val": [...], "test": [...
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from pipelines.datasets.splits import SPLITS, split_cases
+from pipelines.datasets.datalist import dataset_root, inside, missing_files
+from pipelines.datasets.splits import split_cases
 from pipelines.errors import UserError
-from pipelines.files import sha256_file, sha256_json, write_json
 
 SUFFIXES = (".nii.gz", ".nii")
 MEND = (
@@ -67,23 +65,9 @@ def scan_cases(dataset_dir: str | Path) -> tuple[list[dict[str, str]], list[str]
     return sorted(cases, key=lambda case: natural_key(case["case"])), problems
 
 
-def missing_files(case: dict[str, str]) -> list[str]:
-    """Return a message for each of a case's two files that is not there."""
-    return [
-        f"case '{case['case']}': its {kind} is missing, expected {case[kind]}"
-        for kind in ("image", "label")
-        if not Path(case[kind]).is_file()
-    ]
-
-
 def natural_key(name: str) -> tuple[list[str | int], str]:
     """Return a sort key that compares runs of digits as numbers; ``a1`` and ``a01`` by their text."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))], name
-
-
-def dataset_root(dataset_dir: str | Path) -> Path:
-    """Return ``dataset_dir`` as an absolute path, ``~`` expanded, links kept."""
-    return Path(os.path.abspath(os.path.expanduser(dataset_dir)))
 
 
 def load_split(
@@ -93,59 +77,6 @@ def load_split(
 ) -> dict[str, list[dict[str, str]]]:
     """Return the split of an MSD folder: :func:`read_cases`, then :func:`split_cases`."""
     return split_cases(read_cases(dataset_dir), train_cases, val_cases)
-
-
-def dataset_hash(cases: Iterable[dict[str, str]]) -> str:
-    """Return a SHA-256 over the sorted (case, image bytes, label bytes), whatever folder they lie in."""
-    return sha256_json(_hash_rows([("", case) for case in cases]))
-
-
-def datalist_hash(split: dict[str, list[dict[str, str]]], dataset_dir: str | Path = "") -> str:
-    """Return a SHA-256 over the sorted (split, case, image bytes, label bytes).
-
-    Args:
-        split: as :func:`split_cases` returns it.
-        dataset_dir: what relative paths in ``split`` start from; absolute ones ignore it.
-    """
-    rows = [(name, case) for name in SPLITS for case in split[name]]
-    return sha256_json(_hash_rows(rows, dataset_root(dataset_dir)))
-
-
-def write_datalist(
-    split: dict[str, list[dict[str, str]]], dataset_dir: str | Path, path: str | Path
-) -> dict[str, Any]:
-    """Write ``split`` and its hash to ``path`` as JSON, the files relative to ``dataset_dir``; return it."""
-    root = dataset_root(dataset_dir)
-    content: dict[str, Any] = {"hash": datalist_hash(split, root), "dataset_dir": str(root)}
-    for name in SPLITS:
-        content[name] = [_relative(case, root) for case in split[name]]
-    write_json(path, content)
-    return content
-
-
-def read_datalist(path: str | Path, dataset_dir: str | Path | None = None) -> dict[str, list[dict[str, str]]]:
-    """Return the split that :func:`write_datalist` wrote.
-
-    Args:
-        path: a run's ``datalist.json``.
-        dataset_dir: where the images are now; by default where they were.
-
-    Raises:
-        UserError: ``path`` is not such a file, or one of its cases is not in the folder.
-    """
-    content = _read_json(Path(path))
-    try:
-        root = dataset_root(dataset_dir or content["dataset_dir"])
-        split = {name: [_parse_entry(root, entry) for entry in content[name]] for name in SPLITS}
-    except (KeyError, TypeError, UserError) as error:
-        raise UserError(
-            f"{path} is not a datalist: {error}; expected the datalist.json of a run folder"
-        ) from None
-    missing = [message for name in SPLITS for case in split[name] for message in missing_files(case)]
-    if missing:
-        hint = "if the data set was moved, say where it is now with `--dataset_dir DIR`"
-        raise UserError(f"{missing[0]} ({len(missing)} missing in all);\n{hint}")
-    return split
 
 
 def _training_entries(root: Path) -> list[Any]:
@@ -193,24 +124,8 @@ def _parse_entry(root: Path, entry: Any) -> dict[str, str]:
 
 
 def _inside(root: Path, kind: str, text: Any) -> Path:
-    """Join a listed path to ``root``; POSIX and Windows paths that would lead out of it are refused."""
-    path = PureWindowsPath(text) if isinstance(text, str) else PureWindowsPath()
-    if not path.name.endswith(SUFFIXES) or path.name in SUFFIXES:
+    """Join a listed path to ``root``; what is no NIfTI file, or would lead out of it, is refused."""
+    name = PureWindowsPath(text).name if isinstance(text, str) else ""
+    if not name.endswith(SUFFIXES) or name in SUFFIXES:
         raise UserError(f"expected a .nii.gz file as '{kind}', got {text!r}")
-    if path.anchor or ".." in path.parts:
-        raise UserError(f"expected '{kind}' as a path inside the data set's folder, got {text!r}")
-    return root.joinpath(*path.parts)
-
-
-def _relative(case: dict[str, str], root: Path) -> dict[str, str]:
-    files = {kind: (root / case[kind]).relative_to(root).as_posix() for kind in ("image", "label")}
-    return {"case": case["case"], **files}
-
-
-def _hash_rows(rows: list[tuple[str, dict[str, str]]], root: Path = Path()) -> list[list[str]]:
-    """Return a sorted ``[split, case, image hash, label hash]`` a row; in threads, hashing needs no lock."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        digests = pool.map(
-            sha256_file, [root / case[kind] for _, case in rows for kind in ("image", "label")]
-        )
-        return sorted([split, case["case"], next(digests), next(digests)] for split, case in rows)
+    return inside(root, kind, text)

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from pipelines.datasets.datalist import Case, Split
 from pipelines.datasets.splits import in_proportion, split_cases
 from pipelines.datasets.xrays import (
-    Case,
-    Split,
     find_table,
     image_path,
     numbers,

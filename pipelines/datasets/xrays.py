@@ -6,25 +6,19 @@ rest comes from the tables and is what JSON can hold (numbers, text, lists), wit
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipelines.datasets.msd import dataset_root
-from pipelines.datasets.splits import SPLITS, split_hash
+from pipelines.datasets.datalist import Case, dataset_root, missing_files
 from pipelines.errors import UserError, nearest
-from pipelines.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
 IMAGES = "stage_2_train_images"
-Case = dict[str, Any]
-Split = dict[str, list[Case]]
 
 
 def find_table(root: Path, name: str) -> Path | None:
@@ -107,11 +101,6 @@ def image_path(root: Path, name: str) -> str:
     return str(root / IMAGES / f"{name}.dcm")
 
 
-def missing_files(cases: Iterable[Case]) -> list[Case]:
-    """Return the cases whose image is not there."""
-    return [case for case in cases if not Path(case["image"]).is_file()]
-
-
 def require_whole(
     cases: Sequence[Case], problems: Sequence[str], dataset_dir: str | Path, bundle: str
 ) -> None:
@@ -120,100 +109,8 @@ def require_whole(
     Raises:
         UserError: the first fault, how many there are and the command that shows all.
     """
-    if not problems and (missing := missing_files(cases)):
-        message = f"case '{missing[0]['case']}': its image is missing, expected {missing[0]['image']}"
-        problems = [message] * len(missing)
+    problems = problems or [message for case in cases for message in missing_files(case)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         command = f"run `python -m pipelines check {bundle} --dataset_dir {dataset_dir}`"
         raise UserError(f"{problems[0]}{more};\n{command}")
-
-
-def datalist_hash(split: Mapping[str, Sequence[Case]], dataset_dir: str | Path = "") -> str:
-    """Return a SHA-256 over the sorted (side, case, everything the tables say of it, size of its image in bytes).
-
-    The images' bytes are not read: tens of thousands of files take minutes. A file that is replaced by one of
-    the same size is not noticed, any other change is. Where the folder lies does not matter.
-
-    Args:
-        split: sides to cases.
-        dataset_dir: what relative paths in ``split`` start from; absolute ones ignore it.
-    """
-    root = dataset_root(dataset_dir)
-
-    def content(case: Case) -> list[Any]:
-        path = root / case["image"]
-        return [_storable(_described(case)), path.stat().st_size if path.is_file() else None]
-
-    return split_hash(split, content)
-
-
-def dataset_hash(cases: Iterable[Case]) -> str:
-    """Return a SHA-256 like :func:`datalist_hash`, whatever side the cases are on."""
-    return datalist_hash({"": list(cases)})
-
-
-def write_datalist(split: Split, dataset_dir: str | Path, path: str | Path) -> dict[str, Any]:
-    """Write ``split`` and its hash to ``path`` as JSON, the files relative to ``dataset_dir``; return it."""
-    root = dataset_root(dataset_dir)
-    content: dict[str, Any] = {"hash": datalist_hash(split, root), "dataset_dir": str(root)}
-    for side in SPLITS:
-        content[side] = [_storable({**case, "image": _relative(case["image"], root)}) for case in split[side]]
-    write_json(path, content)
-    return content
-
-
-def read_datalist(path: str | Path, dataset_dir: str | Path | None = None) -> Split:
-    """Return the split that :func:`write_datalist` wrote.
-
-    Args:
-        path: a run's ``datalist.json``.
-        dataset_dir: where the images are now; by default where they were.
-
-    Raises:
-        UserError: ``path`` is not such a file, or one of its images is not in the folder.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        root = dataset_root(dataset_dir or content["dataset_dir"])
-        split = {side: [_restored(case, root) for case in content[side]] for side in SPLITS}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        raise UserError(
-            f"{path} is not a datalist: {error}; expected the datalist.json of a run folder"
-        ) from None
-    missing = missing_files(case for side in SPLITS for case in split[side])
-    if missing:
-        raise UserError(
-            f"case '{missing[0]['case']}': its image is missing, expected {missing[0]['image']} ({len(missing)} "
-            "missing in all);\nif the data set was moved, say where it is now with `--dataset_dir DIR`"
-        )
-    return split
-
-
-def _described(case: Case) -> Case:
-    return {key: value for key, value in case.items() if key != "image"}
-
-
-def _relative(image: str, root: Path) -> str:
-    return (root / image).relative_to(root).as_posix()
-
-
-def _restored(case: Case, root: Path) -> Case:
-    if case["image"] != f"{IMAGES}/{case['case']}.dcm":
-        raise UserError(f"expected the image of case {case['case']!r} in {IMAGES}, got {case['image']!r}")
-    return {**_with_nan(case), "image": image_path(root, case["case"])}
-
-
-def _storable(value: Any) -> Any:
-    """Return ``value`` with None for NaN, which JSON lacks."""
-    return _mapped(value, lambda part: None if isinstance(part, float) and math.isnan(part) else part)
-
-
-def _with_nan(value: Any) -> Any:
-    return _mapped(value, lambda part: math.nan if part is None else part)
-
-
-def _mapped(value: Any, change: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _mapped(part, change) for key, part in value.items()}
-    return [_mapped(part, change) for part in value] if isinstance(value, list) else change(value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
-from pipelines.datasets.msd import dataset_hash, read_cases, read_datalist
+from pipelines.datasets.datalist import Case, Split, dataset_hash, read_datalist
 from pipelines.datasets.splits import SPLITS
 from pipelines.errors import UserError, nearest
 from pipelines.evaluation.results import read_results
@@ -22,6 +22,7 @@ class Target:
 
     Args:
         ckpt_path: the weights, in their run folder or elsewhere.
+        read_cases: gives the cases of a data set folder.
         cases: a part of the run's split ("train", "val" or "test"); "all" of a data set; or case names, as a list or
             separated by commas.
         dataset_dir: ``None`` is the training's. Where a part of the split is asked for, it is where the training's
@@ -29,7 +30,7 @@ class Target:
         output_dir: ``None`` is the run's folder for ``val``, and a folder in it for anything else.
 
     Attributes:
-        items: the data list, with ``case``, ``image`` and ``reference``.
+        cases: what is scored.
         part: "val", "test", …; "cases" where they were named one by one.
         folder: where the results go.
         dataset: ``dir`` and ``hash``, for the result contract.
@@ -41,11 +42,12 @@ class Target:
     def __init__(
         self,
         ckpt_path: str | Path,
+        read_cases: Callable[[str | Path], list[Case]],
         cases: str | Sequence[str] = "val",
         dataset_dir: str | Path | None = None,
         output_dir: str | Path | None = None,
     ) -> None:
-        self.run_dir = Path(ckpt_path).parent
+        self.run_dir, self._read_cases = Path(ckpt_path).parent, read_cases
         names = _names(cases)
         self.part = names[0] if len(names) == 1 and names[0] in (*SPLITS, "all") else "cases"
         in_split = self.part in SPLITS
@@ -53,14 +55,14 @@ class Target:
         if not found:
             raise UserError(f"The part '{self.part}' of the split has no case. Choose another with --cases.")
         root = dataset_dir or Path(found[0]["image"]).parents[1]
-        self.items = [{"case": c["case"], "image": c["image"], "reference": c["label"]} for c in found]
+        self.cases = found
         self.dataset = {"dir": Path(root).absolute().name, "hash": dataset_hash(found)}
         default = self.run_dir if self.part == "val" else self.run_dir / self.part
         self.folder = Path(output_dir) if output_dir else default
 
-    def _of_all(self, names: list[str], dataset_dir: str | Path | None) -> list[dict[str, str]]:
+    def _of_all(self, names: list[str], dataset_dir: str | Path | None) -> list[Case]:
         if dataset_dir:
-            cases = read_cases(dataset_dir)
+            cases = self._read_cases(dataset_dir)
         else:
             cases = [case for part in self._split(None).values() for case in part]
         if self.part == "all":
@@ -72,13 +74,18 @@ class Target:
                 raise UserError(f"--cases: there is no part of the split and no case '{name}'{hint}")
         return [by_name[name] for name in names]
 
-    def _split(self, dataset_dir: str | Path | None) -> dict[str, list[dict[str, str]]]:
+    def _split(self, dataset_dir: str | Path | None) -> Split:
         if not (self.run_dir / DATALIST).is_file():
             raise UserError(
                 f"{self.run_dir} holds no {DATALIST}, so the split of the training is not known.\n"
                 "Give --dataset_dir, and --cases all or the cases' names."
             )
         return read_datalist(self.run_dir / DATALIST, dataset_dir)
+
+
+def with_reference(cases: Sequence[Case]) -> list[Case]:
+    """Return cases whose label is called ``reference``, which no deterministic transform touches."""
+    return [{"case": c["case"], "image": c["image"], "reference": c["label"]} for c in cases]
 
 
 def _names(cases: Any) -> list[str]:
@@ -99,7 +106,7 @@ def run(evaluator: Engine, target: Target, tracking_uri: str, experiment_name: s
 
     from pipelines.evaluation.results import print_results
 
-    with closing(case for case in track(target.items, f"Evaluating {len(target.items)} cases")) as bar:
+    with closing(case for case in track(target.cases, f"Evaluating {len(target.cases)} cases")) as bar:
         next(bar, None)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: next(bar, None))
         evaluator.run()

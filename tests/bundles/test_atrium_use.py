@@ -21,7 +21,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from pipelines.__main__ import main
-from pipelines.datasets.msd import load_split, read_cases, write_datalist
+from pipelines.datasets.datalist import write_datalist
+from pipelines.datasets.msd import load_split, read_cases
 from pipelines.errors import UserError
 from pipelines.files import sha256_file
 from pipelines.launch import run_bundle

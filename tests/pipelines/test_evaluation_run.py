@@ -6,9 +6,10 @@ import pytest
 from ignite.engine import Engine
 
 import pipelines.evaluation.run as evaluation
-from pipelines.datasets.msd import dataset_hash, load_split, read_cases, write_datalist
+from pipelines.datasets.datalist import dataset_hash, write_datalist
+from pipelines.datasets.msd import load_split, read_cases
 from pipelines.errors import UserError
-from pipelines.evaluation.run import Target, evaluation_metrics
+from pipelines.evaluation.run import Target, evaluation_metrics, with_reference
 
 
 @pytest.fixture
@@ -21,12 +22,12 @@ def run_dir(phantom, tmp_path):
 
 
 def names(target):
-    return [item["case"] for item in target.items]
+    return [item["case"] for item in target.cases]
 
 
 def error_of(*arguments, **options):
     with pytest.raises(UserError) as caught:
-        Target(*arguments, **options)
+        Target(arguments[0], read_cases, *arguments[1:], **options)
     assert len(str(caught.value).splitlines()) <= 3
     return str(caught.value)
 
@@ -45,15 +46,15 @@ def error_of(*arguments, **options):
     ],
 )
 def test_cases_and_folder_follow_from_what_is_asked(run_dir, cases, part, chosen, folder):
-    target = Target(run_dir / "model.pt", cases)
+    target = Target(run_dir / "model.pt", read_cases, cases)
     assert (target.part, names(target)) == (part, chosen)
     assert target.folder == run_dir / folder
     assert target.run_dir == run_dir
 
 
 def test_items_name_image_and_reference_and_the_data_set(run_dir, phantom):
-    target = Target(run_dir / "model.pt", "val", output_dir="elsewhere")
-    assert target.items == [
+    target = Target(run_dir / "model.pt", read_cases, "val", output_dir="elsewhere")
+    assert with_reference(target.cases) == [
         {
             "case": "la_003",
             "image": str(phantom / "imagesTr" / "la_003.nii.gz"),
@@ -66,20 +67,20 @@ def test_items_name_image_and_reference_and_the_data_set(run_dir, phantom):
 
 def test_data_set_that_was_moved_is_found_where_it_is_now(run_dir, phantom, tmp_path):
     (tmp_path / "moved").symlink_to(phantom)
-    target = Target(run_dir / "model.pt", "val", tmp_path / "moved")
-    assert target.items[0]["image"] == str(tmp_path / "moved" / "imagesTr" / "la_003.nii.gz")
+    target = Target(run_dir / "model.pt", read_cases, "val", tmp_path / "moved")
+    assert target.cases[0]["image"] == str(tmp_path / "moved" / "imagesTr" / "la_003.nii.gz")
     assert target.dataset["dir"] == "moved"
 
 
 def test_relative_data_set_is_recorded_by_its_own_name(run_dir, phantom, monkeypatch):
     monkeypatch.chdir(phantom)
-    assert Target(run_dir / "model.pt", "all", ".").dataset["dir"] == "Task02_Heart"
+    assert Target(run_dir / "model.pt", read_cases, "all", ".").dataset["dir"] == "Task02_Heart"
 
 
 def test_weights_outside_any_run_folder_need_a_data_set_and_its_cases(phantom, tmp_path):
     weights = tmp_path / "weights.pt"
-    assert names(Target(weights, "all", phantom)) == ["la_001", "la_002", "la_003", "la_004"]
-    assert Target(weights, "all", phantom).folder == tmp_path / "all"
+    assert names(Target(weights, read_cases, "all", phantom)) == ["la_001", "la_002", "la_003", "la_004"]
+    assert Target(weights, read_cases, "all", phantom).folder == tmp_path / "all"
     for cases, dataset_dir in (("val", phantom), ("val", None), ("all", None), ("la_001", None)):
         message = error_of(weights, cases, dataset_dir)
         assert "holds no datalist.json, so the split of the training is not known" in message
@@ -105,7 +106,7 @@ def test_store_that_cannot_be_used_is_told_and_the_results_stay(run_dir, tmp_pat
     (tmp_path / "file").touch()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
     (run_dir / "mlflow.json").write_text(json.dumps({"run_id": "1", "status": "FINISHED"}))
-    target = Target(run_dir / "model.pt")
+    target = Target(run_dir / "model.pt", read_cases)
     metrics = {"mean_dice": {"value": 0.5, "ci95": None, "unit": None, "cases": 1}}
     content = {"bundle": "atrium", "checkpoint": {}, "dataset": {"cases": 1}, "metrics": metrics}
     (run_dir / "metrics.json").write_text(json.dumps(content))

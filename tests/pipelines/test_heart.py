@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.datasets import heart, xrays
+from pipelines.datasets import datalist, heart, xrays
 from pipelines.errors import UserError
 
 HEADER = "label,x0,y0,w,h,name,img_shape_x,img_shape_y\n"
@@ -52,11 +52,11 @@ def test_the_thorax_is_a_fraction_of_the_same_width_and_nan_where_the_table_leav
 def test_nan_goes_through_a_datalist(root, tmp_path):
     (root / heart.THORAX).write_text("name,thorax_x0,thorax_x1,cardiothoracic_ratio\nb,22,201,\n")
     split = heart.load_split(root, 2, 1)
-    xrays.write_datalist(split, root, tmp_path / "datalist.json")
-    again = xrays.read_datalist(tmp_path / "datalist.json")
+    datalist.write_datalist(split, root, tmp_path / "datalist.json")
+    again = datalist.read_datalist(tmp_path / "datalist.json")
     assert "NaN" not in (tmp_path / "datalist.json").read_text()
     assert math.isnan(again["train"][1]["cardiothoracic_ratio"])
-    assert xrays.datalist_hash(again) == xrays.datalist_hash(split)
+    assert datalist.datalist_hash(again) == datalist.datalist_hash(split)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets import msd
+from pipelines.datasets import datalist, msd
 from pipelines.errors import UserError
 
 
@@ -140,42 +140,42 @@ def test_hash_is_that_of_the_file_bytes_worked_out_by_hand(tmp_path):
         for t in (f"imagesTr la_{n}", f"labelsTr la_{n}")
     }
     rows = [
-        [side, n, sha[f"imagesTr {n}"], sha[f"labelsTr {n}"]]
+        [side, n, [{"case": n}, sha[f"imagesTr {n}"], sha[f"labelsTr {n}"]]]
         for side, n in (("train", "la_1"), ("val", "la_2"))
     ]
     text = json.dumps(rows, separators=(",", ":"))
-    assert msd.datalist_hash(msd.load_split(root), root) == hashlib.sha256(text.encode()).hexdigest()
+    assert datalist.datalist_hash(msd.load_split(root), root) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_hash_follows_content_and_split_but_neither_place_nor_listing_order(tmp_path):
     names = ["la_1", "la_2", "la_3"]
     here, there = write_dataset(tmp_path / "here", names), write_dataset(tmp_path / "there", names[::-1])
     split = msd.load_split(here, 1, 1)
-    assert msd.datalist_hash(split, here) == msd.datalist_hash(msd.load_split(there, 1, 1), there)
-    assert msd.datalist_hash(split, here) != msd.datalist_hash(msd.load_split(here, 2, 1), here)
-    whole = msd.dataset_hash(msd.read_cases(here))
-    assert whole == msd.dataset_hash(msd.read_cases(there)[::-1])
+    assert datalist.datalist_hash(split, here) == datalist.datalist_hash(msd.load_split(there, 1, 1), there)
+    assert datalist.datalist_hash(split, here) != datalist.datalist_hash(msd.load_split(here, 2, 1), here)
+    whole = datalist.dataset_hash(msd.read_cases(here))
+    assert whole == datalist.dataset_hash(msd.read_cases(there)[::-1])
     (there / "labelsTr" / "la_3.nii.gz").write_text("redrawn")
-    assert whole != msd.dataset_hash(msd.read_cases(there))
+    assert whole != datalist.dataset_hash(msd.read_cases(there))
 
 
 def test_datalist_round_trip_survives_a_move(tmp_path):
     root = write_dataset(tmp_path / "set", ["la_1", "la_2", "la_3"])
     split = msd.load_split(root, 1, 1)
-    written = msd.write_datalist(split, root, tmp_path / "run" / "datalist.json")
+    written = datalist.write_datalist(split, root, tmp_path / "run" / "datalist.json")
     assert written == json.loads((tmp_path / "run" / "datalist.json").read_text())
-    assert written["hash"] == msd.datalist_hash(split, root)
+    assert written["hash"] == datalist.datalist_hash(split, root)
     assert written["train"] == [
         {"case": "la_1", "image": "imagesTr/la_1.nii.gz", "label": "labelsTr/la_1.nii.gz"}
     ]
-    assert msd.read_datalist(tmp_path / "run" / "datalist.json") == split
+    assert datalist.read_datalist(tmp_path / "run" / "datalist.json") == split
     root.rename(tmp_path / "moved")
-    moved = msd.read_datalist(tmp_path / "run" / "datalist.json", tmp_path / "moved")
+    moved = datalist.read_datalist(tmp_path / "run" / "datalist.json", tmp_path / "moved")
     assert moved == msd.load_split(tmp_path / "moved", 1, 1)
     with pytest.raises(
         UserError, match=r"case 'la_1': its image is missing.*6 missing in all.*\n.*--dataset_dir DIR"
     ):
-        msd.read_datalist(tmp_path / "run" / "datalist.json")
+        datalist.read_datalist(tmp_path / "run" / "datalist.json")
 
 
 @pytest.mark.parametrize(
@@ -185,12 +185,12 @@ def test_datalist_round_trip_survives_a_move(tmp_path):
 def test_foreign_datalist_is_a_user_error(tmp_path, content):
     (tmp_path / "datalist.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="is not a datalist"):
-        msd.read_datalist(tmp_path / "datalist.json")
+        datalist.read_datalist(tmp_path / "datalist.json")
 
 
 def test_absent_datalist_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"datalist\.json cannot be read: No such file"):
-        msd.read_datalist(tmp_path / "datalist.json")
+        datalist.read_datalist(tmp_path / "datalist.json")
 
 
 @pytest.mark.skipif("REAL_DATA_DIR" not in os.environ, reason="REAL_DATA_DIR is not set")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets import rsna, xrays
+from pipelines.datasets import datalist, rsna, xrays
 from pipelines.errors import UserError
 
 HEADER = "patientId,x,y,width,height,Target\n"
@@ -179,12 +179,12 @@ def test_one_patient_with_many_images_cannot_be_split():
 
 def test_the_hash_sees_labels_boxes_groups_and_sizes_but_not_the_folder(root, tmp_path_factory):
     def hashed() -> str:
-        return xrays.datalist_hash(rsna.load_split(root))
+        return datalist.datalist_hash(rsna.load_split(root))
 
     hashes = [hashed()]
     elsewhere = tmp_path_factory.mktemp("other") / "set"
     root.rename(elsewhere)
-    assert xrays.datalist_hash(rsna.load_split(elsewhere)) == hashes[0]
+    assert datalist.datalist_hash(rsna.load_split(elsewhere)) == hashes[0]
     elsewhere.rename(root)
     (root / rsna.LABELS).write_text(HEADER + ROWS.replace("30,40", "30,41"))
     hashes.append(hashed())
@@ -197,21 +197,21 @@ def test_the_hash_sees_labels_boxes_groups_and_sizes_but_not_the_folder(root, tm
 
 def test_a_datalist_is_read_as_it_was_written_and_follows_a_moved_folder(root, tmp_path):
     split = rsna.load_split(root)
-    written = xrays.write_datalist(split, root, tmp_path / "datalist.json")
+    written = datalist.write_datalist(split, root, tmp_path / "datalist.json")
     assert written["train"][0]["image"] == f"{xrays.IMAGES}/a.dcm"
-    assert written["hash"] == xrays.datalist_hash(split)
-    assert xrays.read_datalist(tmp_path / "datalist.json") == split
+    assert written["hash"] == datalist.datalist_hash(split)
+    assert datalist.read_datalist(tmp_path / "datalist.json") == split
     with pytest.raises(UserError, match=r"its image is missing.*\(3 missing in all\)"):
-        xrays.read_datalist(tmp_path / "datalist.json", tmp_path / "gone")
+        datalist.read_datalist(tmp_path / "datalist.json", tmp_path / "gone")
 
 
-@pytest.mark.parametrize("image", ["../a.dcm", "/etc/passwd", f"{xrays.IMAGES}/b.dcm"])
+@pytest.mark.parametrize("image", ["../a.dcm", "/etc/passwd", f"{xrays.IMAGES}/../../b.dcm"])
 def test_a_datalist_that_leads_elsewhere_is_refused(root, tmp_path, image):
-    content = xrays.write_datalist(rsna.load_split(root), root, tmp_path / "datalist.json")
+    content = datalist.write_datalist(rsna.load_split(root), root, tmp_path / "datalist.json")
     content["train"][0]["image"] = image
     (tmp_path / "datalist.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="is not a datalist: expected the image of case 'a'"):
-        xrays.read_datalist(tmp_path / "datalist.json")
+    with pytest.raises(UserError, match="is not a datalist: expected 'image' as a path inside"):
+        datalist.read_datalist(tmp_path / "datalist.json")
 
 
 @needs_real
