@@ -80,12 +80,12 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
 ) -> None:
     """Read every X-ray of a data set once into a compact cache that trainings start from at once."""
-    from pipelines.prepare import prepare as prepare_images
-    from pipelines.readers.inputs import find_images
+    from pipelines.datasets.images import prepare_cases
 
-    folder = dataset_dir or Path(get_bundle(bundle).dataset_dir)
-    images = find_images([folder / get_bundle(bundle).images_folder()])
-    prepared = prepare_images(images, cache_dir, size, workers, dataset_dir=folder)
+    chosen = get_bundle(bundle)
+    folder = dataset_dir or Path(chosen.dataset_dir)
+    cases, _ = chosen.function("scan")(folder)
+    prepared = prepare_cases(cases, cache_dir, size, folder, workers)
     for failure in prepared.failures.itertuples():
         typer.echo(f"not read: {failure.case}: {failure.reason}", err=True)
     typer.echo(

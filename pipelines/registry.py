@@ -21,7 +21,8 @@ class Bundle:
         fetch: ``module:function(target)`` that gets the real data set; empty where there is none yet.
         phantom: ``module:function(target, cases, seed)`` that makes a phantom of it.
         check: ``module:function(dataset_dir, **knobs)`` that gives a :class:`~pipelines.checks.report.Report`.
-        images: the folder of X-rays in the data set that ``prepare`` reads; empty where nothing is to be prepared.
+        scan: ``module:function(dataset_dir)`` that gives the cases whose X-rays ``prepare`` reads, and what is wrong
+            with the tables; empty where nothing is to be prepared.
     """
 
     name: str
@@ -29,30 +30,22 @@ class Bundle:
     fetch: str
     phantom: str
     check: str
-    images: str = ""
+    scan: str = ""
 
     def function(self, kind: str) -> Callable[..., Any]:
-        """Return the function of ``kind`` ("fetch", "phantom" or "check"), imported only now.
+        """Return the function of ``kind`` ("fetch", "phantom", "check" or "scan"), imported only now.
 
         Raises:
-            UserError: when the bundle has no such function yet.
+            UserError: when the bundle has no such function, or none yet.
         """
+        if kind == "scan" and not self.scan:
+            raise UserError(f"The {self.name} bundle needs no `prepare`: it reads its data set as it is.")
         if not getattr(self, kind):
             raise UserError(
                 f"The {self.name} bundle has no `{kind}` yet. Its data set is looked for in {self.dataset_dir}."
             )
         module, name = getattr(self, kind).split(":")
         return getattr(importlib.import_module(module), name)
-
-    def images_folder(self) -> str:
-        """Return the folder of X-rays below the data set folder.
-
-        Raises:
-            UserError: when the bundle prepares nothing.
-        """
-        if not self.images:
-            raise UserError(f"The {self.name} bundle needs no `prepare`: it reads its data set as it is.")
-        return self.images
 
     def config(self, kind: str) -> Path:
         """Return the path of ``train``, ``evaluate`` or ``inference``'s YAML file.
@@ -84,7 +77,7 @@ BUNDLES = {
         dataset_dir="data/rsna-pneumonia",
         fetch="",
         phantom="pipelines.phantoms.xray:write_pneumonia_phantom",
-        images="stage_2_train_images",
+        scan="pipelines.datasets.rsna:scan_cases",
         check="pipelines.checks.pneumonia:check_pneumonia",
     ),
     "cardiac": Bundle(
@@ -92,7 +85,7 @@ BUNDLES = {
         dataset_dir="data/rsna-heart",
         fetch="",
         phantom="pipelines.phantoms.xray:write_heart_phantom",
-        images="stage_2_train_images",
+        scan="pipelines.datasets.heart:scan_cases",
         check="pipelines.checks.cardiac:check_cardiac",
     ),
 }

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor, get_track_meta, set_track_meta
+from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch.utils.data import Dataset, Sampler
 
 from pipelines.console import in_one_line
+from pipelines.datasets.draws import transformed
 from pipelines.errors import UserError
 from pipelines.progress import track
 from transforms.neighbours import slice_with_neighbours
@@ -89,17 +89,6 @@ def _on_disk(block: torch.Tensor) -> torch.Tensor:
         ) from error
 
 
-@contextmanager
-def plain_tensors() -> Iterator[None]:
-    """Let MONAI's transforms give plain tensors: on small slices, metadata costs more than the transform itself."""
-    before = get_track_meta()
-    set_track_meta(False)
-    try:
-        yield
-    finally:
-        set_track_meta(before)
-
-
 class SliceDataset(Dataset):
     """All slices of a list of volumes, along one or several planes.
 
@@ -147,12 +136,7 @@ class SliceDataset(Dataset):
             "image": slice_with_neighbours(content["image"], k, self.slice_offsets, plane).float(),
             "label": content["label"].select(plane + 1, k).float(),
         }
-        if self.transform is None:
-            return sample
-        draw = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
-        self.transform.set_random_state(seed=int(draw))
-        with plain_tensors():
-            return self.transform(sample)
+        return transformed(self.transform, sample, self.seed, self.epoch, index)
 
 
 class SliceSampler(Sampler[int]):

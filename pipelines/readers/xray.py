@@ -7,6 +7,7 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,18 @@ from pipelines.readers.inputs import READS_IMAGES, ImageInput, find_images
 from pipelines.readers.xray_header import XrayHeader
 from pipelines.readers.xray_pixels import Picture
 
-__all__ = ["ImageInput", "Xray", "XrayHeader", "find_images", "read_xray", "read_xray_reduced"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "ImageInput",
+    "Xray",
+    "XrayHeader",
+    "find_images",
+    "read_xray",
+    "read_xray_reduced",
+    "read_xray_shown",
+]
 
 # Of a real chest X-ray, 98% of the pixels spread over far more grey levels than this.
 _MIN_CONTRAST = 40
@@ -41,7 +53,7 @@ def read_xray(path: str | os.PathLike[str]) -> Xray:
         UserError: no such image, or a damaged one; for DICOM see ``xray_dicom.read_dicom_xray``, for the others
             ``xray_photo.read_photo``; an image of one single value.
     """
-    return _read(Path(path), None)
+    return _read(Path(path), None)[0]
 
 
 def read_xray_reduced(path: str | os.PathLike[str], size: int) -> Xray:
@@ -57,10 +69,22 @@ def read_xray_reduced(path: str | os.PathLike[str], size: int) -> Xray:
     Raises:
         UserError: as ``read_xray``.
     """
-    return _read(Path(path), size)
+    return _read(Path(path), size)[0]
 
 
-def _read(path: Path, size: int | None) -> Xray:
+def read_xray_shown(path: str | os.PathLike[str], size: int, shown: int = 512) -> tuple[Xray, np.ndarray]:
+    """Read an X-ray as ``read_xray_reduced`` does, and from the same decode a picture of it for people.
+
+    Returns:
+        the X-ray, and (rows, columns) uint8 of the file's own aspect ratio, the longer side ``shown`` pixels.
+
+    Raises:
+        UserError: as ``read_xray``.
+    """
+    return _read(Path(path), size, shown)
+
+
+def _read(path: Path, size: int | None, shown: int = 0) -> tuple[Xray, np.ndarray]:
     from PIL import Image
 
     try:
@@ -69,7 +93,7 @@ def _read(path: Path, size: int | None) -> Xray:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = _opened(path, size)
-        return _checked(picture, size)
+        return _checked(picture, size), _shown(picture, shown)
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from error
 
@@ -117,6 +141,21 @@ def _checked(picture: Picture, size: int | None) -> Xray:
         notes.append("hardly any contrast")
     if counts[0] + counts[255] > 0.5 * total:
         notes.append("more than half of the pixels are black or white")
+    return Xray(_array(image), replace(header, warnings=tuple(notes)))
+
+
+def _shown(picture: Picture, longest: int) -> np.ndarray:
+    """Return the picture with its longer side resized to ``longest``; nothing of it for 0."""
+    from PIL import Image
+
+    if not longest:
+        return np.zeros((0, 0), np.uint8)
+    rows, columns = picture.header.rows, picture.header.columns
+    scale = longest / max(rows, columns)
+    size = max(1, round(columns * scale)), max(1, round(rows * scale))
+    return _array(picture.image.resize(size, Image.Resampling.BILINEAR, box=picture.box))
+
+
+def _array(image: Image.Image) -> np.ndarray:
     # np.array(image) takes three times as long
-    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width).copy()
-    return Xray(pixels, replace(header, warnings=tuple(notes)))
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width).copy()
