@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Draw = Callable[[Mapping[str, Any], Path, str], None]
+Row = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class BestCases:
@@ -29,16 +30,17 @@ class BestCases:
         draw: ``(item, path, title)`` draws one case to a file. ``item`` is what the evaluator's batch and output hold
             of the case, e.g. ``image``, ``label`` and ``pred`` (C, X, Y, Z). ``None`` draws nothing.
         pictures: how many cases to draw, the first ones of the validation set each time.
+        row: what ``cases.csv`` says of a case beside its name, from its ``item``: column to number or text, the same
+            columns for each. ``None`` takes the key metric's own value of the case, which it then has to keep (MONAI's
+            ``save_details``). The first column stands in the pictures' titles.
 
-    The evaluator decollates, its items hold ``case``, and its key metric keeps details of each case (MONAI's
-    ``save_details``). Pictures are ``figures/validation_<case>.png`` in the run folder and, one an improvement,
-    ``validation/epoch_<n>_<case>.png`` in MLflow.
+    The evaluator decollates, and its items hold ``case``. Pictures are ``figures/validation_<case>.png`` in the run
+    folder and, one an improvement, ``validation/epoch_<n>_<case>.png`` in MLflow.
     """
 
-    def __init__(self, draw: Draw | None = None, pictures: int = 2) -> None:
-        self.draw, self.pictures = draw, pictures
-        self._names: list[str] = []
-        self._shown: list[dict[str, Any]] = []
+    def __init__(self, draw: Draw | None = None, pictures: int = 2, row: Row | None = None) -> None:
+        self.draw, self.pictures, self.row = draw, pictures, row
+        self._clear()
 
     def attach(self, trainer: Engine, evaluator: Engine, run_dir: Path, tracker: RunTracker) -> None:
         """Follow each run of ``evaluator``."""
@@ -49,11 +51,12 @@ class BestCases:
         evaluator.add_event_handler(Events.COMPLETED, self._keep, run_dir, tracker)
 
     def _clear(self) -> None:
-        self._names, self._shown = [], []
+        self._rows: list[dict[str, Any]] = []
+        self._shown: list[dict[str, Any]] = []
 
     def _collect(self, evaluator: Engine) -> None:
         items = [{**b, **o} for b, o in zip(evaluator.state.batch, evaluator.state.output, strict=True)]
-        self._names += [str(item["case"]) for item in items]
+        self._rows += [{"case": str(item["case"]), **(self.row(item) if self.row else {})} for item in items]
         if self.draw is not None:
             self._shown += items[: self.pictures - len(self._shown)]
 
@@ -62,11 +65,14 @@ class BestCases:
 
         state = evaluator.state
         if state.best_metric_epoch == state.epoch:
-            scores = state.metric_details[state.key_metric_name].flatten().tolist()
-            table = pd.DataFrame({"case": self._names, state.key_metric_name: scores})
+            table = pd.DataFrame(self._rows)
+            if self.row is None:
+                table[state.key_metric_name] = state.metric_details[state.key_metric_name].flatten().tolist()
             write_text(run_dir / CASES, table.to_csv(index=False, float_format="%.6g"))
-            for item, name, score in zip(self._shown, self._names, scores, strict=False):
-                title = f"{name}, epoch {state.epoch}: {state.key_metric_name} {score:.3f}"
+            name_of_score = table.columns[1]
+            for item, name, score in zip(self._shown, table["case"], table[name_of_score], strict=False):
+                shown = f"{score:.3f}" if isinstance(score, float) else score
+                title = f"{name}, epoch {state.epoch}: {name_of_score} {shown}"
                 path = run_dir / "figures" / f"validation_{name}.png"
                 if self._drawn(item, path, title):
                     _log_as(tracker, path, f"epoch_{state.epoch:03d}_{name}.png")

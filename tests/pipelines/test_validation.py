@@ -70,8 +70,25 @@ def test_the_first_cases_are_drawn_at_each_improvement_and_at_no_other_time(tmp_
     ]
 
 
+def test_a_task_says_of_each_case_what_it_likes(tmp_path):
+    titles = []
+
+    def draw(item, path, title):
+        path.parent.mkdir()
+        path.touch()
+        titles.append(title)
+
+    def row(item):
+        return {"iou": len(item["pred"]) / 8, "view": "PA"}
+
+    validate(tmp_path, [[0.5, 0.6, 0.7]], row=row, draw=draw, pictures=1)
+    expected = 'case,iou,view\nla_2,0.5,PA\n"la,1",0.5,PA\nla_3,0.5,PA\n'
+    assert (tmp_path / "cases.csv").read_text() == expected
+    assert titles == ["la_2, epoch 1: iou 0.500"]
+
+
 def test_a_detail_missing_for_a_case_is_an_error_and_not_a_shifted_table(tmp_path):
-    with pytest.raises(ValueError, match="same length"):
+    with pytest.raises(ValueError, match="does not match length"):
         validate(tmp_path, [[0.5, 0.6]])
 
 
