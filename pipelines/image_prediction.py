@@ -41,6 +41,12 @@ class ImageTask(Protocol):
         """Return the overlay on ``picture`` (rows, columns) uint8, whose longer side has ``shown`` pixels."""
 
 
+def image_items(dataset_dir: str | Path) -> list[dict[str, str]]:
+    """Return the images of a folder as a data list, for tools that run the bundle's own evaluator."""
+    items = find_images([Path(dataset_dir)])
+    return [{"case": item.case, "image": str(item.path)} for item in items if not item.problem]
+
+
 class ImagePrediction:
     """Predict X-rays with a bundle.
 

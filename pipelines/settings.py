@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipelines.errors import UserError, nearest
+from pipelines.evaluation.classification import OPERATING_POINTS
 
 # ids of a config that are not settings
 _WIRING = {"_meta_", "imports", "initialize", "run", "finalize", "bundle_root", "run_dir", "trained_with"}
@@ -30,6 +31,7 @@ RESUMABLE = {
     "device",
     "num_workers",
     "memory_limit_gb",
+    "cache_dir",
     "dataset_dir",
     "tracking_uri",
 }
@@ -82,6 +84,15 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "labelled_share": _SHARE,
     "field_of_view": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0, up to 1"),
     "pixdim": (lambda v: _is_number(v) and 0.2 <= v <= 10, "a number of mm from 0.2 to 10"),
+    "size": (lambda v: _is_whole(v, 32), "a whole number of pixels from 32"),
+    "threads": _COUNT,
+    "pos_weight": (lambda v: _is_number(v) and 0 < v <= 1000, "a number above 0, up to 1000"),
+    "weight_decay": (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to 1"),
+    "flip_prob": _SHARE,
+    "operating_point": (OPERATING_POINTS.__contains__, f"one of {', '.join(OPERATING_POINTS)}"),
+    "pretrained": (_FOLDER[0], "a file"),
+    "patients": (_FOLDER[0], "a table's file"),
+    "cache_dir": (_is_text, "a folder"),
     "patch_size": (lambda v: _is_list_of(_COUNT[0], v), "a list of whole numbers above 0, e.g. [96,96]"),
     "planes": (lambda v: _is_list_of((0, 1, 2).__contains__, v), "a list of axes from 0 to 2, e.g. [2]"),
     "slice_offsets": (

@@ -1,0 +1,154 @@
+"""What is said of a chest X-ray: a probability of pneumonia, a decision, and where in the image it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.evaluation.calibration import Calibration
+from pipelines.readers.xray import Xray
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import nn
+
+    from pipelines.activation import ActivationInferer
+
+NOT_CALIBRATED = "the probability is not calibrated and the threshold not chosen on patients"
+_FOOTNOTE = "heat: probability by this place alone; not its extent. Research use, not a medical device"
+_HEADLINE, _FOOTER, _SCALE, _NARROWEST = 30, 20, 86, 500  # pixels
+# A picture is grey level x heat level in 256 colours: it is written five times faster than true colour.
+_GREYS, _HEATS = 32, 8
+# From yellow to red, which stay apart from grey for colour-blind eyes as well; below 1/4 the image is left as it is.
+_COLOURS = [(0, 0, 0), (0, 0, 0), (240, 228, 66), (240, 200, 40)]
+_COLOURS += [(230, 159, 0), (225, 125, 0), (213, 94, 0), (200, 30, 0)]
+_OPACITY = [0.0, 0.0, 0.15, 0.22, 0.3, 0.38, 0.46, 0.54]
+
+
+class PneumoniaTask:
+    """The bundle's part of :class:`~pipelines.image_prediction.ImagePrediction`.
+
+    Args:
+        activation: gives the class-activation maps.
+        calibration: from logit to probability, and the thresholds.
+        operating_point: which of them decides: "rule_out", "balanced" or "rule_in".
+
+    Raises:
+        UserError: there is no such operating point.
+    """
+
+    def __init__(
+        self, activation: ActivationInferer, calibration: Calibration, operating_point: str = "balanced"
+    ) -> None:
+        self.activation, self.calibration, self.operating_point = activation, calibration, operating_point
+        self.threshold = calibration.threshold(operating_point)
+
+    def infer(self, network: nn.Module, images: torch.Tensor) -> list[np.ndarray]:
+        """Return the class-activation map (h, w) of each image, in logits; its mean is the image's."""
+        return list(self.activation(images, network)[:, 0].float().cpu().numpy())
+
+    def measure(self, output: np.ndarray, xray: Xray) -> tuple[dict[str, Any], list[str]]:
+        """Return ``probability`` (calibrated), ``decision``, ``operating_point`` and ``threshold``, and warnings."""
+        probability = float(self.calibration.probability(output.mean(dtype=float)))
+        result = {
+            "probability": round(probability, 4),
+            "decision": "positive" if probability >= self.threshold else "negative",
+            "operating_point": self.operating_point,
+            "threshold": round(self.threshold, 4),
+        }
+        return result, [] if self.calibration.cases else [NOT_CALIBRATED]
+
+    def draw(
+        self, picture: np.ndarray, output: np.ndarray, result: Mapping[str, Any], case: str
+    ) -> Image.Image:
+        """Return ``picture`` under the probability by each place alone, with the answer and a scale."""
+        answer = f"pneumonia {result['probability']:.0%}: {result['decision']}"
+        point = f"{result['operating_point']} point, {result['threshold']:.1%} and above is positive"
+        return draw_heat(picture, self.calibration.probability(output), f"{answer}   ({point})", case)
+
+
+def validated(item: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a training's ``cases.csv`` says of a validated image, from its ``pred`` (probability), ``logits``
+    and ``label``, each (1,)."""
+    return {
+        "probability": float(item["pred"]),
+        "label": int(item["label"]),
+        "logit": float(item["logits"]),
+    }
+
+
+def draw_heat(picture: np.ndarray, heat: np.ndarray, headline: str, case: str = "") -> Image.Image:
+    """Return ``picture`` with a heat map over it, its scale beside it, a headline above and a note below.
+
+    Args:
+        picture: (rows, columns) uint8.
+        heat: (h, w), 0 to 1; it covers the whole picture.
+        headline: the answer.
+        case: stands at the right of the note.
+    """
+    from PIL import Image, ImageDraw
+
+    rows, columns = picture.shape
+    size = max(columns + _SCALE, _NARROWEST), rows + _HEADLINE + _FOOTER
+    grey, hot = Image.new("L", size, 0), Image.new("L", size, 0)
+    grey.paste(Image.fromarray(picture), (0, _HEADLINE))
+    hot.paste(_resized(heat, (columns, rows)), (0, _HEADLINE))
+    draw = ImageDraw.Draw(grey)
+    draw.text((6, 6), headline, fill=255, font=_font(15))
+    draw.text((6, size[1] - _FOOTER + 3), f"{_FOOTNOTE}   {case[:24]}", fill=150, font=_font(11))
+    _draw_scale(draw, hot, columns, rows)
+    overlay = Image.frombytes("P", size, _indexed(hot, grey).tobytes())
+    overlay.putpalette(_palette())
+    return overlay
+
+
+def heat_over(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Return ``picture`` (rows, columns) uint8 under ``heat`` (h, w), 0 to 1, as (rows, columns, 3) uint8."""
+    index = _indexed(_resized(heat, picture.shape[::-1]), picture)
+    return np.frombuffer(_palette(), np.uint8).reshape(-1, 3)[index]
+
+
+def _indexed(hot: Image.Image, grey: Any) -> np.ndarray:
+    """Return heat level * 32 + grey level of each pixel, uint8."""
+    return (np.asarray(hot) & 0xE0) | (np.asarray(grey) >> 3)
+
+
+def _resized(heat: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    from PIL import Image
+
+    levels = np.rint(255 * np.clip(heat, 0, 1)).astype(np.uint8)
+    return Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+
+
+def _draw_scale(draw: Any, hot: Image.Image, columns: int, rows: int) -> None:
+    """Draw a bar from 0 at the bottom to 100% at the top, right of the picture."""
+    from PIL import Image
+
+    left, top, height = columns + 10, _HEADLINE + 8, max(1, rows - 16)
+    draw.rectangle((left, top, left + 15, top + height - 1), fill=128)
+    ramp = np.linspace(255, 0, height).astype(np.uint8)[:, None].repeat(16, axis=1)
+    hot.paste(Image.fromarray(ramp), (left, top))
+    for share in (0, 25, 50, 75, 100):
+        y = top + (1 - share / 100) * (height - 1)
+        draw.text((left + 22, y), f"{share}%", fill=230, font=_font(12), anchor="lm")
+
+
+@lru_cache(maxsize=1)
+def _palette() -> bytes:
+    """Return the colours of index ``heat level * _GREYS + grey level``, red, green and blue of each."""
+    grey = np.rint(np.linspace(0, 255, _GREYS))[None, :, None]
+    colour, opacity = np.array(_COLOURS)[:, None, :], np.array(_OPACITY)[:, None, None]
+    # where tissue is dark, the colour is too: the image stays visible under the heat
+    lit = colour * (0.35 + 0.65 * grey / 255)
+    return np.rint(grey * (1 - opacity) + lit * opacity).astype(np.uint8).tobytes()
+
+
+@lru_cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
