@@ -110,6 +110,11 @@ def _errors(cases: pd.DataFrame, prefix: str) -> dict[str, dict[str, Any]]:
     return {name: metric for name, metric in metrics.items() if metric["cases"]}
 
 
+def ratio_cases(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose ratio can be compared: ratio and reference known, PA or of unknown view."""
+    return cases[cases["view"].isin(RATIO_VIEWS)].dropna(subset=["ratio", "reference_ratio"])
+
+
 def summarise_ratio(cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return how the cardiothoracic ratio agrees with the reference, and how well it tells cardiomegaly.
 
@@ -119,7 +124,7 @@ def summarise_ratio(cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
     Args:
         cases: ``ratio``, ``reference_ratio`` (NaN where unknown) and ``view`` ("" where unknown).
     """
-    pairs = cases[cases["view"].isin(RATIO_VIEWS)].dropna(subset=["ratio", "reference_ratio"])
+    pairs = ratio_cases(cases)
     ratio, reference = pairs["ratio"].to_numpy(float), pairs["reference_ratio"].to_numpy(float)
     agreement = bland_altman(ratio, reference)
     shares = {

@@ -24,19 +24,29 @@ BLUE, ORANGE, SKY, GREY = "#0072B2", "#E69F00", "#56B4E9", "#666666"
 _NAMED_CASES = 40  # beyond this many, names of cases would overlap
 
 
-def bland_altman_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Draw the volumes' differences against their means, with bias, limits of agreement and 95% intervals.
+def bland_altman_figure(
+    cases: pd.DataFrame,
+    path: str | os.PathLike[str],
+    columns: tuple[str, str] = ("volume_ml", "reference_volume_ml"),
+    quantity: str = "volume",
+    unit: str = "mL",
+) -> None:
+    """Draw measurements' differences against their means, with bias, limits of agreement and 95% intervals.
 
     Args:
-        cases: columns ``volume_ml`` and ``reference_volume_ml``, a row a case. One case has no limits.
+        cases: a row a case. One case has no limits.
         path: where to write.
+        columns: the prediction's and the reference's, without NaN.
+        quantity: what is measured, for the labels.
+        unit: its unit; empty for a ratio.
 
     Source: Bland and Altman, Lancet 1986; 327: 307-310.
     """
-    prediction, reference = cases["volume_ml"].to_numpy(float), cases["reference_volume_ml"].to_numpy(float)
+    prediction, reference = (cases[column].to_numpy(float) for column in columns)
+    digits, suffix = (1, f" {unit}") if unit else (3, "")
     agreement = bland_altman(prediction, reference)
     figure = new_figure(6.4, 4.2)
-    axes = _tidy(figure.subplots())
+    axes = tidy(figure.subplots())
     axes.scatter((prediction + reference) / 2, prediction - reference, color=BLUE, s=28, zorder=3)
     axes.axhline(0, color="black", linewidth=0.6)
     for name, label, style in (
@@ -44,10 +54,14 @@ def bland_altman_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> No
         ("bias", "bias", "-"),
         ("lower", "-1.96 SD", "--"),
     ):
-        _level(axes, agreement[name], agreement[f"{name}_ci95"], f"{label}\n{agreement[name]:+.1f} mL", style)
-    axes.set_xlabel("mean of predicted and reference volume (mL)")
-    axes.set_ylabel("predicted - reference (mL)")
-    axes.set_title(f"Agreement of volumes, {agreement['n']} case{'s' * (agreement['n'] != 1)}", loc="left")
+        text = f"{label}\n{agreement[name]:+.{digits}f}{suffix}"
+        _level(axes, agreement[name], agreement[f"{name}_ci95"], text, style)
+    in_unit = f" ({unit})" if unit else ""
+    axes.set_xlabel(f"mean of predicted and reference {quantity}{in_unit}")
+    axes.set_ylabel(f"predicted - reference{in_unit}")
+    axes.set_title(
+        f"Agreement of {quantity}s, {agreement['n']} case{'s' * (agreement['n'] != 1)}", loc="left"
+    )
     axes.margins(y=0.15)
     save_figure(figure, path)
 
@@ -62,7 +76,7 @@ def dice_by_case_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> No
     ranked = cases.sort_values("dice", kind="stable")
     mean, interval = ranked["dice"].mean(), bootstrap_ci(ranked["dice"])
     figure = new_figure(min(12.0, max(4.0, 1.6 + 0.26 * len(ranked))), 4.2)
-    axes = _tidy(figure.subplots())
+    axes = tidy(figure.subplots())
     axes.scatter(range(len(ranked)), ranked["dice"], color=BLUE, s=28, zorder=3)
     _level(axes, mean, interval, f"mean\n{mean:.3f}", "-")
     if len(ranked) <= _NAMED_CASES:
@@ -98,7 +112,7 @@ def learning_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: st
             axes.plot(epochs, values, style, color=colour, label=name, marker="o", markersize=2.5)
         axes.set_ylabel(title)
         axes.legend(frameon=False, fontsize=8)
-        _tidy(axes)
+        tidy(axes)
     grid[-1].set_xlabel("epoch")
     grid[-1].xaxis.get_major_locator().set_params(integer=True)
     save_figure(figure, path)
@@ -143,7 +157,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def _tidy(axes: Axes) -> Axes:
+def tidy(axes: Axes) -> Axes:
+    """Return ``axes`` with faint lines and without a frame at the top and the right."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     return axes
