@@ -93,6 +93,14 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "pretrained": (_FOLDER[0], "a file"),
     "patients": (_FOLDER[0], "a table's file"),
     "cache_dir": (_is_text, "a folder"),
+    "thorax": (lambda v: v in (None, True, False), "true, false, or null for what the data set has"),
+    "criterion": (("mse", "smooth_l1_giou").__contains__, "mse or smooth_l1_giou"),
+    "rotate": (lambda v: _is_number(v) and 0 <= v <= 45, "a number of degrees from 0 to 45"),
+    "shift": (lambda v: _is_number(v) and 0 <= v <= 0.5, "a number from 0 to 0.5"),
+    "scale": (
+        lambda v: _is_list_of(_is_number, v) and len(v) == 2 and 0.5 <= v[0] <= v[1] <= 2,
+        "two numbers from 0.5 to 2, the lower one first, e.g. [0.8,1.2]",
+    ),
     "patch_size": (lambda v: _is_list_of(_COUNT[0], v), "a list of whole numbers above 0, e.g. [96,96]"),
     "planes": (lambda v: _is_list_of((0, 1, 2).__contains__, v), "a list of axes from 0 to 2, e.g. [2]"),
     "slice_offsets": (
