@@ -75,7 +75,7 @@ BUNDLES = {
     "pneumonia": Bundle(
         name="pneumonia",
         dataset_dir="data/rsna-pneumonia",
-        fetch="",
+        fetch="pipelines.fetch_kaggle:fetch_pneumonia",
         phantom="pipelines.phantoms.xray:write_pneumonia_phantom",
         scan="pipelines.datasets.rsna:scan_cases",
         check="pipelines.checks.pneumonia:check_pneumonia",

@@ -111,11 +111,14 @@ def choose_thresholds(labels: Sequence[float], probabilities: Sequence[float]) -
     edges = np.concatenate([[max(1.0, known[0])], known, [min(0.0, known[-1])]])
     thresholds = (edges[:-1] + edges[1:]) / 2
     thresholds[0] = max(thresholds[0], np.nextafter(known[0], 2))
-    caught, false_alarms = (np.concatenate([[0], n]) / n[-1] for n in (caught, false_alarms))
-    enough, few = caught >= _WANTED - 1e-9, 1 - false_alarms >= _WANTED - 1e-9
+    caught, false_alarms = (np.concatenate([[0], n]) for n in (caught, false_alarms))
+    positives, negatives = caught[-1], false_alarms[-1]
+    enough = caught >= math.ceil(_WANTED * positives - 1e-9)
+    few = negatives - false_alarms >= math.ceil(_WANTED * negatives - 1e-9)
+    balance = caught * negatives - false_alarms * positives  # in whole numbers, so that equals are equal
     return {
         "rule_out": float(thresholds[np.flatnonzero(enough)[0]]),
-        "balanced": float(thresholds[np.argmax(caught - false_alarms)]),
+        "balanced": float(thresholds[np.argmax(balance)]),
         "rule_in": float(thresholds[np.flatnonzero(few)[-1]]),
     }
 
