@@ -87,7 +87,8 @@ class VariantsInferer(Inferer):
 
     def variants(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         """Return the edges (V, B, K) that each variant gives."""
-        return torch.stack([self._one(inputs, network, *variant) for variant in self._variants])
+        plain = inputs.as_subclass(torch.Tensor)  # MONAI's own tensors would carry metadata of images into edges
+        return torch.stack([self._one(plain, network, *variant) for variant in self._variants])
 
     @staticmethod
     def _one(
@@ -96,7 +97,7 @@ class VariantsInferer(Inferer):
         if (scale, right, down) == (1, 0, 0):
             return network(inputs)
         matrix = inputs.new_tensor([[scale, 0, 2 * right], [0, scale, 2 * down]]).expand(len(inputs), 2, 3)
-        seen = RandAffineBatchd.apply(inputs.as_subclass(torch.Tensor), matrix)
+        seen = RandAffineBatchd.apply(inputs, matrix)
         edges = network(seen.contiguous(memory_format=torch.channels_last))
         shift = edges.new_tensor([right, down, right, down, right, right])[: edges.shape[1]]
         return ((edges - shift - 0.5) / scale + 0.5).clamp(0, 1)
