@@ -83,7 +83,7 @@ BUNDLES = {
     "cardiac": Bundle(
         name="cardiac",
         dataset_dir="data/rsna-heart",
-        fetch="",
+        fetch="pipelines.fetch_heart:fetch_cardiac",
         phantom="pipelines.phantoms.xray:write_heart_phantom",
         scan="pipelines.datasets.heart:scan_cases",
         check="pipelines.checks.cardiac:check_cardiac",

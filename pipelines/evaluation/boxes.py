@@ -78,7 +78,9 @@ def summarise_boxes(cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
         cases: also ``baseline_<score>`` of a constant box where there is one, and ``view``, ``ratio`` and
             ``reference_ratio`` where the ratio was learnt.
 
-    Errors are averaged without their sign (``mean_absolute_…``), widths and heights also with it (``mean_error_…``).
+    ``mae_<edge>_px`` is the mean absolute error of an edge, of the width or of the height, ``bias_width_px`` the mean
+    of prediction minus reference, ``centre_shift_px`` the mean distance of the centres; the same in mm of those cases
+    whose spacing is known.
     """
     metrics = {**summarise(cases, {"iou": None}, ("mean", "median", "min")), **_shares(cases, "iou")}
     metrics |= _errors(cases, "")
@@ -101,11 +103,11 @@ def _errors(cases: pd.DataFrame, prefix: str) -> dict[str, dict[str, Any]]:
     for unit in ("px", "mm"):
         for name in (*EDGES, *SIZES):
             errors = cases[f"{prefix}error_{name}_{unit}"]
-            metrics[f"{prefix}mean_absolute_error_{name}_{unit}"] = estimate(errors.abs(), unit=unit)
+            metrics[f"{prefix}mae_{name}_{unit}"] = estimate(errors.abs(), unit=unit)
             if name in SIZES and not prefix:
-                metrics[f"mean_error_{name}_{unit}"] = estimate(errors, unit=unit)
+                metrics[f"bias_{name}_{unit}"] = estimate(errors, unit=unit)
         shift = estimate(cases[f"{prefix}centre_shift_{unit}"], unit=unit)
-        metrics[f"{prefix}mean_centre_shift_{unit}"] = shift
+        metrics[f"{prefix}centre_shift_{unit}"] = shift
     # where no spacing is known there is nothing to say in mm
     return {name: metric for name, metric in metrics.items() if metric["cases"]}
 

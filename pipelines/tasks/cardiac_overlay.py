@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,40 +31,58 @@ def overlay(picture: np.ndarray, edges: np.ndarray, result: Mapping[str, Any], c
     from PIL import Image, ImageDraw
 
     rows, columns = picture.shape
-    lines = _lines(result, case)
-    canvas = np.zeros((rows + len(lines) * (_TEXT + 4) + 2 * _MARGIN, max(columns, 360)), np.uint8)
-    canvas[:rows, :columns] = picture
-    image = Image.fromarray((canvas.astype(np.uint16) * (_GREYS - 1) // 255).astype(np.uint8))
+    across = max(columns, 360)
+    lines = [part for line in _lines(result, case) for part in wrap(line, across // 8)]
+    canvas = np.zeros((rows + len(lines) * (_TEXT + 4) + 2 * _MARGIN, across), np.uint8)
+    canvas[:rows, :columns] = _stretched(picture)
+    image = Image.fromarray(canvas)
+    pixels = edges * np.array([columns, rows] * 2 + [columns] * 2)[: len(edges)]
+    measures = _measures(pixels, rows, result)
     writer = ImageDraw.Draw(image)  # letters while the picture is grey, where their rims can be smooth
+    look = {"fill": _GREYS - 1, "font": _font(_TEXT)}
     for number, line in enumerate(lines):
-        place = (_MARGIN, rows + _MARGIN + number * (_TEXT + 4))
-        writer.text(place, line, fill=_GREYS - 1, font=_font(_TEXT))
+        writer.text((_MARGIN, rows + _MARGIN + number * (_TEXT + 4)), line, **look)
+    for left, right, y, _, text in measures:
+        writer.text(((left + right) / 2, y - 4), text, anchor="mb", stroke_width=2, stroke_fill=0, **look)
     image.putpalette(
         [level * 255 // (_GREYS - 1) for level in range(_GREYS) for _ in "rgb"] + _flat(_COLOURS)
     )
     pen = ImageDraw.Draw(image)
-    sides = np.array([columns, rows] * 2 + [columns] * 2)[: len(edges)]
-    _draw_box(pen, edges * sides, rows)
+    pen.rectangle([round(float(v)) for v in pixels[:4]], outline=_HEART, width=2)
+    for x in pixels[4:]:
+        pen.line((float(x), 0.15 * rows, float(x), rows), fill=_THORAX, width=1)
+    for left, right, y, colour, _ in measures:
+        _arrow(pen, left, right, y, colour)
     if result["review"]["needed"]:
         pen.rectangle((0, 0, columns - 1, rows - 1), outline=_REVIEW, width=4)
     return image
 
 
-def _draw_box(pen: ImageDraw.ImageDraw, pixels: np.ndarray, rows: int) -> None:
-    """Draw the box, arrows along its width and height and, where known, the thorax's edges and width."""
+def _stretched(picture: np.ndarray) -> np.ndarray:
+    """Return (rows, columns) uint8 below ``_GREYS``, from the 0.5th to the 99.5th percentile."""
+    low, high = np.percentile(picture[::4, ::4], (0.5, 99.5))
+    scale = (_GREYS - 1) / max(high - low, 1)
+    table = ((np.arange(256) - low) * scale).clip(0, _GREYS - 1).astype(np.uint8)
+    return table[picture]
+
+
+def _measures(pixels: np.ndarray, rows: int, result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return left, right, y, colour and text of the heart's width and, where it was learnt, the thorax's."""
     x0, y0, x1, y1 = (round(float(v)) for v in pixels[:4])
-    pen.rectangle((x0, y0, x1, y1), outline=_HEART, width=2)
+    in_mm = result["width_mm"] is not None
+    heart = f"{result['width_mm']:.0f} mm" if in_mm else f"{result['width_px']:.0f} px"
+    found: list[tuple[Any, ...]] = [(x0, x1, (y0 + y1) // 2, _HEART, heart)]
     if len(pixels) > 4:
         left, right = (round(float(v)) for v in pixels[4:])
-        level = min(y1 + 14, rows - 4)
-        for x in (left, right):
-            pen.line((x, 0.15 * rows, x, rows), fill=_THORAX, width=1)
-        _measure(pen, left, right, level, _THORAX)
-    _measure(pen, x0, x1, (y0 + y1) // 2, _HEART)
+        width = result["thorax_x_px"][1] - result["thorax_x_px"][0]
+        scale = result["width_mm"] / max(result["width_px"], 1e-6) if in_mm else 1
+        text = f"{width * scale:.0f} {'mm' if in_mm else 'px'}"
+        found.append((left, right, min(y1 + 24, rows - 4), _THORAX, text))
+    return found
 
 
-def _measure(pen: ImageDraw.ImageDraw, left: int, right: int, y: int, colour: int) -> None:
-    """Draw a line with an arrow at both ends."""
+def _arrow(pen: ImageDraw.ImageDraw, left: int, right: int, y: int, colour: int) -> None:
+    """Draw a level line with a head at both ends."""
     pen.line((left, y, right, y), fill=colour, width=2)
     for x, step in ((left, 6), (right, -6)):
         pen.polygon([(x, y), (x + step, y - 4), (x + step, y + 4)], fill=colour)

@@ -143,7 +143,16 @@ def test_prepare_is_refused_where_nothing_is_to_be_prepared(monkeypatch, capsys)
 
 
 def test_a_task_without_a_bundle_folder_says_so(monkeypatch, capsys, tmp_path):
+    (tmp_path / "bundles").mkdir()
+    monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, "predict", "cardiac", "x.dcm", "--out", tmp_path / "out") == 1
     assert "cannot be trained or used yet" in capsys.readouterr().err
-    assert run(monkeypatch, "fetch", "cardiac") == 1
-    assert "has no `fetch` yet" in capsys.readouterr().err
+
+
+def test_fetch_cardiac_says_in_three_lines_how_to_get_its_files(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "fetch", "cardiac", "--dataset_dir", tmp_path / "heart") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert f"{tmp_path / 'heart'} has no rsna_heart_detection.csv" in lines[0]
+    assert f"fetch pneumonia --dataset_dir {tmp_path / 'heart'}" in lines[1]
+    assert "train_subjects.npy and val_subjects.npy: from https://" in lines[2]
