@@ -78,7 +78,7 @@ class ImagePrediction:
         source: Mapping[str, str],
         size: int = 224,
         batch_size: int = 16,
-        shown: int = 512,
+        shown: int = 448,
         threads: int = 2,
     ) -> None:
         self.inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)

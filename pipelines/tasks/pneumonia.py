@@ -90,20 +90,43 @@ def draw_heat(picture: np.ndarray, heat: np.ndarray, headline: str, case: str = 
         headline: the answer.
         case: stands at the right of the note.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     rows, columns = picture.shape
-    size = max(columns + _SCALE, _NARROWEST), rows + _HEADLINE + _FOOTER
-    grey, hot = Image.new("L", size, 0), Image.new("L", size, 0)
+    grey, hot = (layer.copy() for layer in _frame(rows, columns))
     grey.paste(Image.fromarray(picture), (0, _HEADLINE))
     hot.paste(_resized(heat, (columns, rows)), (0, _HEADLINE))
-    draw = ImageDraw.Draw(grey)
-    draw.text((6, 6), headline, fill=255, font=_font(15))
-    draw.text((6, size[1] - _FOOTER + 3), f"{_FOOTNOTE}   {case[:24]}", fill=150, font=_font(11))
-    _draw_scale(draw, hot, columns, rows)
-    overlay = Image.frombytes("P", size, _indexed(hot, grey).tobytes())
+    grey.paste(_written(headline, 15, 255), (6, 6))
+    note = _written(_FOOTNOTE, 11, 150)
+    grey.paste(_written(case[:24], 11, 150), (18 + note.width, _HEADLINE + rows + 3))
+    overlay = Image.frombytes("P", grey.size, _indexed(hot, grey).tobytes())
     overlay.putpalette(_palette())
     return overlay
+
+
+@lru_cache(
+    maxsize=16
+)  # writing takes longer than everything else, and pictures of a folder are often of one size
+def _frame(rows: int, columns: int) -> tuple[Image.Image, Image.Image]:
+    """Return the grey and the heat layer around a picture: the note below, and the scale at the right."""
+    from PIL import Image, ImageDraw
+
+    size = max(columns + _SCALE, _NARROWEST), rows + _HEADLINE + _FOOTER
+    grey, hot = Image.new("L", size, 0), Image.new("L", size, 0)
+    grey.paste(_written(_FOOTNOTE, 11, 150), (6, _HEADLINE + rows + 3))
+    _draw_scale(ImageDraw.Draw(grey), hot, columns, rows)
+    return grey, hot
+
+
+@lru_cache(maxsize=256)  # headlines differ by a hundred percentages or so
+def _written(text: str, size: int, grey: int) -> Image.Image:
+    """Return a line of text on black."""
+    from PIL import Image, ImageDraw
+
+    _, _, right, bottom = _font(size).getbbox(text)
+    line = Image.new("L", (max(1, round(right)), max(1, round(bottom))), 0)
+    ImageDraw.Draw(line).text((0, 0), text, fill=grey, font=_font(size))
+    return line
 
 
 def heat_over(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -121,7 +144,7 @@ def _resized(heat: np.ndarray, size: tuple[int, int]) -> Image.Image:
     from PIL import Image
 
     levels = np.rint(255 * np.clip(heat, 0, 1)).astype(np.uint8)
-    return Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR)
 
 
 def _draw_scale(draw: Any, hot: Image.Image, columns: int, rows: int) -> None:
