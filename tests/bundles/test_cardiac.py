@@ -213,7 +213,7 @@ def test_a_mistake_is_answered_in_three_lines_before_a_run_folder_is_made(
 
 
 def test_an_evaluation_joins_its_training_and_stands_beside_the_constant_box(
-    finished, hearts, here, tmp_path
+    finished, hearts, here, tmp_path, monkeypatch
 ):
     shutil.copytree(finished[0].parents[1], tmp_path / "copy")
     run_dir, uri = tmp_path / "copy" / "runs" / "run", f"sqlite:///{tmp_path / 'copy' / 'mlflow.db'}"
