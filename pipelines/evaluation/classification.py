@@ -68,7 +68,7 @@ def calibration_error(labels: Sequence[float], probabilities: Sequence[float], b
     """Return the expected calibration error: how far a bin's share of positives is from its mean probability.
 
     Bins are of equal width; each counts by its number of cases (Naeini et al., AAAI 2015; of the positive class).
-    It is above 0 by chance too: about 0.06 for 200 cases of a perfectly calibrated network.
+    It is above 0 by chance too: of a perfectly calibrated network about 0.07 for 200 cases and 0.04 for 640.
     """
     count, share, mean = reliability(labels, probabilities, bins)
     return float(np.sum(count * np.abs(share - mean)) / count.sum())

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipelines.evaluation.run import Target
 
 _SHOWN = 4  # worst errors of each kind
+_SIDE = 512  # of their pictures, pixels
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +99,7 @@ class ClassificationScores:
             )
         metrics = {**summarise(table, groups), **_constants(calibration)}
         write_results(self.target.folder, self.bundle, self.checkpoint, self.target.dataset, table, metrics)
-        self._draw(cases, table, maps, calibration)
+        self._draw(cases, table, maps)
         _log.info("scores of %d cases and figures are in %s", len(cases), self.target.folder)
 
     def _calibration(self, cases: Sequence[Case], maps: Sequence[np.ndarray]) -> Calibration:
@@ -124,16 +125,14 @@ class ClassificationScores:
                 share = f"{len(seen)} of the {len(names)} scored cases"
                 _log.warning("%s %s: expect less of new patients.", share, purpose)
 
-    def _draw(
-        self, cases: Sequence[Case], table: pd.DataFrame, maps: Sequence[np.ndarray], calibration: Calibration
-    ) -> None:
+    def _draw(self, cases: Sequence[Case], table: pd.DataFrame, maps: Sequence[np.ndarray]) -> None:
         folder = self.target.folder / "figures"
         figures.roc_figure(table, folder / "roc.png")
         figures.precision_recall_figure(table, folder / "precision_recall.png")
         figures.reliability_figure(table, folder / "reliability.png")
         figures.confusion_figure(table, folder / "confusion.png")
         worst = _worst(table)
-        pictures = [_overlay(cases[row], calibration.probability(maps[row])) for row in worst]
+        pictures = [_overlay(cases[row], maps[row], table["probability"][row]) for row in worst]
         figures.errors_figure(pictures, [_title(table.iloc[row]) for row in worst], folder / "errors.png")
 
 
@@ -203,12 +202,12 @@ def _worst(table: pd.DataFrame) -> list[int]:
     return [*map(int, missed), *map(int, false)]
 
 
-def _overlay(case: Case, heat: np.ndarray) -> np.ndarray:
+def _overlay(case: Case, activation: np.ndarray, probability: float) -> np.ndarray:
     from pipelines.readers.xray import read_xray_shown
-    from pipelines.tasks.pneumonia import heat_over
+    from pipelines.tasks.pneumonia import heat_of, heat_over
 
-    _, picture = read_xray_shown(case["image"], size=32, shown=512)
-    return heat_over(picture, heat)
+    _, picture = read_xray_shown(case["image"], _SIDE // 2, _SIDE)
+    return heat_over(picture, heat_of(activation, probability))
 
 
 def _title(row: Mapping[str, Any]) -> str:

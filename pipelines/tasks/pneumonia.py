@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipelines.activation import ActivationInferer
 
 NOT_CALIBRATED = "the probability is not calibrated and the threshold not chosen on patients"
-_FOOTNOTE = "heat: probability by this place alone; not its extent. Research use, not a medical device"
+_FOOTNOTE = "heat: where in the image the probability comes from. Research use, not a medical device"
 _HEADLINE, _FOOTER, _SCALE, _NARROWEST = 30, 20, 86, 500  # pixels
 # A picture is grey level x heat level in 256 colours: it is written five times faster than true colour.
 _GREYS, _HEATS = 32, 8
@@ -65,10 +65,25 @@ class PneumoniaTask:
     def draw(
         self, picture: np.ndarray, output: np.ndarray, result: Mapping[str, Any], case: str
     ) -> Image.Image:
-        """Return ``picture`` under the probability by each place alone, with the answer and a scale."""
+        """Return ``picture`` under its heat map, with the answer and a scale."""
         answer = f"pneumonia {result['probability']:.0%}: {result['decision']}"
         point = f"{result['operating_point']} point, {result['threshold']:.1%} and above is positive"
-        return draw_heat(picture, self.calibration.probability(output), f"{answer}   ({point})", case)
+        heat = heat_of(output, result["probability"])
+        return draw_heat(picture, heat, f"{answer}   ({point})", case)
+
+
+def heat_of(activation: np.ndarray, probability: float) -> np.ndarray:
+    """Return how much each place speaks for pneumonia: from 0 at the coldest to ``probability`` at the hottest.
+
+    An image that is no pneumonia is thus shown without heat, however its coldest and hottest places differ. The places
+    of a deep network see nearly all of the image, so their own probabilities would differ too little to point anywhere.
+
+    Args:
+        activation: (h, w) class-activation map, any scale.
+        probability: of the image.
+    """
+    above = activation.astype(float) - activation.min()
+    return probability * above / (above.max() or 1.0)
 
 
 def validated(item: Mapping[str, Any]) -> dict[str, float]:

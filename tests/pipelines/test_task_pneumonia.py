@@ -7,7 +7,14 @@ import torch
 from pipelines.activation import ActivationInferer
 from pipelines.errors import UserError
 from pipelines.evaluation.calibration import Calibration
-from pipelines.tasks.pneumonia import NOT_CALIBRATED, PneumoniaTask, draw_heat, heat_over, validated
+from pipelines.tasks.pneumonia import (
+    NOT_CALIBRATED,
+    PneumoniaTask,
+    draw_heat,
+    heat_of,
+    heat_over,
+    validated,
+)
 
 POINTS = {
     name: {"threshold": threshold, "sensitivity": 0.9, "specificity": 0.9}
@@ -43,6 +50,12 @@ def test_an_uncalibrated_probability_says_so():
 def test_an_unknown_operating_point_is_refused():
     with pytest.raises(UserError, match="operating_point must be one of"):
         task("best")
+
+
+def test_the_hottest_place_has_the_probability_of_the_image_and_the_coldest_none():
+    heat = heat_of(np.array([[-2.0, 0.0], [1.0, 2.0]]), probability=0.8)
+    np.testing.assert_allclose(heat, [[0, 0.4], [0.6, 0.8]])
+    assert (heat_of(np.full((7, 7), 3.0), 0.9) == 0).all()  # a map that points nowhere
 
 
 def test_heat_lies_where_the_map_is_hot_and_upright():
