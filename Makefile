@@ -9,7 +9,7 @@ PACKAGE := setup.cfg pyproject.toml requirements.txt
 # a phantom is quickly learnt: axial slices alone, coarser and smaller, and steeper steps than the recipe for patients
 DEMO_CASES := 12
 DEMO_TRAINING := --train_cases 9 --val_cases 3 --max_epochs 26 --val_interval 4 --planes "[2]" --pixdim 2.0 \
-	--patch_size "[64, 64]" --batch_size 8 --lr 0.005 --ema_momentum 0.05
+	--patch_size "[64, 64, 64]" --batch_size 8 --lr 0.005 --ema_momentum 0.05
 # every demo is a run of its own, so the command can be repeated
 DEMO_RUN := $(shell date +%Y%m%d-%H%M%S)
 DEMO_PATIENT := la_011

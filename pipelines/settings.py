@@ -101,7 +101,10 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda v: _is_list_of(_is_number, v) and len(v) == 2 and 0.5 <= v[0] <= v[1] <= 2,
         "two numbers from 0.5 to 2, the lower one first, e.g. [0.8,1.2]",
     ),
-    "patch_size": (lambda v: _is_list_of(_COUNT[0], v), "a list of whole numbers above 0, e.g. [96,96]"),
+    "patch_size": (
+        lambda v: _is_list_of(_COUNT[0], v) and len(v) == 3,
+        "three whole numbers above 0, along X, Y and Z, e.g. [128,96,64]",
+    ),
     "planes": (lambda v: _is_list_of((0, 1, 2).__contains__, v), "a list of axes from 0 to 2, e.g. [2]"),
     "slice_offsets": (
         lambda v: _is_list_of(lambda n: isinstance(n, int), v),

@@ -176,7 +176,7 @@ class Training:
         epoch = trainer.state.epoch
         torch.manual_seed(self.seed * 100_003 + epoch)
         loader: DataLoader = trainer.data_loader
-        for part in (loader.dataset, loader.sampler):
+        for part in (loader.dataset, loader.sampler, loader.batch_sampler):
             part.epoch = epoch
 
     def _stop_when_diverged(self, trainer: Engine) -> None:

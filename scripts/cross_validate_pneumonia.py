@@ -3,7 +3,7 @@
 Each fold's patients are scored by a network that trained on the others, less a fifth of them, which chose its weights,
 temperature and operating points. The folds' cases are then scored together, with intervals over patients. A fold whose
 training is finished is not trained again, and one that was stopped goes on; whatever else is given goes to train.yaml:
-``-- --max_epochs 10``. Needs scikit-learn (`pip install -e .[test]`).
+``--max_epochs 10``. Needs scikit-learn (`pip install -e .[test]`).
 """
 
 from __future__ import annotations
@@ -95,9 +95,8 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="runs are called NAME-0, NAME-1, …")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("more", nargs="*", help="for train.yaml, after --")
-    given = parser.parse_args()
-    more = dict(zip([name.lstrip("-") for name in given.more[::2]], given.more[1::2], strict=True))
+    given, rest = parser.parse_known_args()
+    more = {name.lstrip("-"): value for name, value in zip(rest[::2], rest[1::2], strict=True)}
     cases = read_cases(given.dataset_dir)
     run_dirs = [OUTPUT / f"{given.name}-{fold}" for fold in range(given.folds)]
     for run_dir, split in zip(run_dirs, splits(cases, given.folds, given.seed), strict=True):

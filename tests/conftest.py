@@ -24,7 +24,7 @@ TINY = {
     "pixdim": 8.0,
     "planes": [2],
     "slice_offsets": [-1, 0, 1],
-    "patch_size": [32, 32],
+    "patch_size": [32, 32, 32],
     "device": "cpu",
     "network_def": {
         "_target_": "UNet",

@@ -7,7 +7,7 @@ from typing import Any
 
 # of bundles/atrium: a test holds them against its YAML
 PIXDIM_MM = 1.0
-PATCH_PIXELS = 112 * 96
+PATCH_PIXELS = (128 * 96 + 128 * 64 + 96 * 64) / 3  # of the three planes
 LABELLED_SHARE, EMPTY_SHARE = 0.5, 0.25
 VAL_INTERVAL = 5
 

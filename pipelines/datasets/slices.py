@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, ResizeWithPadOrCrop
 from torch.utils.data import Dataset, Sampler
 
 from pipelines.console import in_one_line
-from pipelines.datasets.draws import transformed
+from pipelines.datasets.draws import plain_tensors, transformed
 from pipelines.errors import UserError
 from pipelines.progress import track
 from transforms.neighbours import slice_with_neighbours
@@ -97,10 +97,12 @@ class SliceDataset(Dataset):
         transform: random transforms of ``{"image": (C, H, W) float32, "label": (1, H, W) float32}``.
         planes: the axes that slices are counted along, e.g. ``[2]`` for axial ones alone.
         slice_offsets: the neighbouring slices that become the image's channels.
-        seed: together with the epoch and the slice's index it decides what the random transforms draw, so a sample
-            is the same whatever the number of workers and however often a training was interrupted.
+        seed: see :func:`pipelines.datasets.draws.transformed`; the training sets ``epoch``.
+        patch_size: length along X, Y and Z that every slice is cut or padded to around its centre after the
+            transforms, so that slices of one plane have one size; None leaves them as they are.
 
-    ``has_label`` is (N,) bool: whether a slice holds any labelled pixel.
+    ``has_label`` is (N,) bool: whether a slice holds any labelled pixel. ``plane`` is (N,) int: the axis it is
+    counted along.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class SliceDataset(Dataset):
         planes: Sequence[int] = (2,),
         slice_offsets: Sequence[int] = (0,),
         seed: int = 0,
+        patch_size: Sequence[int] | None = None,
     ) -> None:
         if not len(volumes):
             raise UserError(
@@ -117,6 +120,7 @@ class SliceDataset(Dataset):
             )
         self.volumes, self.transform, self.seed, self.epoch = volumes, transform, seed, 0
         self.slice_offsets = tuple(slice_offsets)
+        self._fit = {p: ResizeWithPadOrCrop(np.delete(patch_size, p).tolist()) for p in planes if patch_size}
         self.index, has_label = [], []
         for volume, content in enumerate(volumes):
             for plane in planes:
@@ -125,6 +129,7 @@ class SliceDataset(Dataset):
                 self.index += [(volume, plane, k) for k in range(len(labelled))]
                 has_label.append(labelled)
         self.has_label = np.concatenate(has_label)
+        self.plane = np.array([plane for _, plane, _ in self.index])
 
     def __len__(self) -> int:
         return len(self.index)
@@ -136,43 +141,66 @@ class SliceDataset(Dataset):
             "image": slice_with_neighbours(content["image"], k, self.slice_offsets, plane).float(),
             "label": content["label"].select(plane + 1, k).float(),
         }
-        return transformed(self.transform, sample, self.seed, self.epoch, index)
+        sample = transformed(self.transform, sample, self.seed, self.epoch, index)
+        if plane not in self._fit:
+            return sample
+        with plain_tensors():
+            return {key: self._fit[plane](value) for key, value in sample.items()}
 
 
-class SliceSampler(Sampler[int]):
-    """A share of the slices with a label and a share of those without, drawn anew each epoch from (seed, epoch) alone.
+class SliceBatches(Sampler[list[int]]):
+    """Batches of slices of one plane each: a share of those with a label and of those without, drawn anew each epoch.
+
+    A batch is drawn from (seed, epoch) alone. Slices of one plane have one size, and padding those of all planes to
+    a common size would both cost time and show the network borders that it does not meet in whole volumes.
 
     Args:
         dataset: the slices.
+        batch_size: slices to a batch; a plane's last batch is left out where it would be smaller, unless it is the
+            only one.
         labelled_share: share of the slices with a label to visit in an epoch, in [0, 1]. Neighbours look alike, so
             half of them an epoch teaches nearly as much as all.
         empty_share: share of the slices without a label to visit in an epoch, in [0, 1].
-        seed: see :class:`SliceDataset`.
+        seed: of the run; the training sets ``epoch``.
 
     Raises:
         UserError: when a share is not in [0, 1] or nothing would be left to visit.
     """
 
     def __init__(
-        self, dataset: SliceDataset, labelled_share: float = 1.0, empty_share: float = 1.0, seed: int = 0
+        self,
+        dataset: SliceDataset,
+        batch_size: int,
+        labelled_share: float = 1.0,
+        empty_share: float = 1.0,
+        seed: int = 0,
     ) -> None:
         for name, share in (("labelled_share", labelled_share), ("empty_share", empty_share)):
             if not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise UserError(f"{name} must be a number between 0 and 1, got {share!r}.")
-        self.seed, self.epoch = seed, 0
-        labelled, empty = np.flatnonzero(dataset.has_label), np.flatnonzero(~dataset.has_label)
-        self._groups = [
-            (g, round(len(g) * share)) for g, share in ((labelled, labelled_share), (empty, empty_share))
-        ]
+        self.seed, self.epoch, self.batch_size = seed, 0, batch_size
+        shares = ((dataset.has_label, labelled_share), (~dataset.has_label, empty_share))
+        self._planes = []
+        for plane in np.unique(dataset.plane):
+            groups = [np.flatnonzero((dataset.plane == plane) & kind) for kind, _ in shares]
+            counts = [round(len(group) * share) for group, (_, share) in zip(groups, shares, strict=True)]
+            self._planes.append(list(zip(groups, counts, strict=True)))
         if not len(self):
             raise UserError(
                 "No slice to train on: the labels hold no voxel, or labelled_share and empty_share are too small."
             )
 
     def __len__(self) -> int:
-        return sum(drawn for _, drawn in self._groups)
+        return sum(self._batches(sum(drawn for _, drawn in groups)) for groups in self._planes)
 
-    def __iter__(self) -> Iterator[int]:
+    def _batches(self, slices: int) -> int:
+        return max(slices // self.batch_size, min(slices, 1))
+
+    def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng([self.seed, self.epoch])
-        chosen = [generator.choice(group, drawn, replace=False) for group, drawn in self._groups]
-        return iter(generator.permutation(np.concatenate(chosen)).tolist())
+        batches: list[list[int]] = []
+        for groups in self._planes:
+            drawn = np.concatenate([generator.choice(group, n, replace=False) for group, n in groups])
+            order, size = generator.permutation(drawn).tolist(), self.batch_size
+            batches += [order[size * k : size * (k + 1)] for k in range(self._batches(len(order)))]
+        return (batches[k] for k in generator.permutation(len(batches)))

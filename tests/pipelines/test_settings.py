@@ -56,7 +56,7 @@ def test_a_setting_of_the_file_that_nothing_uses_is_refused():
         ("lr", [1e-3, 1], [0, -1, "banana", float("nan"), None, True]),
         ("ema_momentum", [0.01], [0, 1, 2]),
         ("empty_share", [0, 0.5, 1], [-0.1, 1.1, "all"]),
-        ("patch_size", [[96, 64]], [96, [], [0, 1], ["a"]]),
+        ("patch_size", [[96, 64, 32]], [96, [], [96, 64], [0, 1, 1], ["a"] * 3]),
         ("planes", [[2], [0, 1, 2]], [[3], [], 2]),
         ("slice_offsets", [[0], [-1, 0, 1]], [[], [0.5], 3]),
         ("dataset_dir", ["data", None, ["a", "b"]], ["", 5, [], [""]]),

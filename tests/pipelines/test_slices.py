@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, RandAffined, RandGaussianNoised
 from torch.utils.data import DataLoader
 
-from pipelines.datasets.slices import SliceDataset, SliceSampler, VolumeCache
+from pipelines.datasets.slices import SliceBatches, SliceDataset, VolumeCache
 from pipelines.errors import UserError
 
 SHAPES = {"a": (6, 5, 4), "b": (5, 7, 3)}
@@ -173,49 +173,84 @@ def test_workers_and_order_do_not_change_samples(workers):
         assert (one == other["image"]).all()
 
 
+def test_slices_of_a_plane_have_one_size_cut_or_padded_around_the_centre():
+    slices = SliceDataset(volumes(), planes=[0, 1, 2], patch_size=[4, 6, 8])
+    sizes = {0: (6, 8), 1: (4, 8), 2: (4, 6)}
+    for index, plane in enumerate(slices.plane):
+        assert slices[index]["image"].shape == slices[index]["label"].shape == (1, *sizes[plane])
+    whole = SliceDataset(volumes(), planes=[2])[0]["image"]  # 6 by 5
+    cut = SliceDataset(volumes(), planes=[2], patch_size=[4, 7, 1])[0]["image"]
+    assert (cut[0, :, 1:6] == whole[0, 1:5]).all()
+    assert (cut[0, :, [0, 6]] == 0).all()
+
+
 # -- which slices an epoch visits
 
 
 class Slices:
     has_label = np.array([True] * 10 + [False] * 30)
+    plane = np.zeros(40, int)
+
+
+class Planes:
+    has_label = np.tile([True, False], 20)
+    plane = np.repeat([0, 1, 2], [8, 20, 12])
+
+
+def visited(batches):
+    return [index for batch in batches for index in batch]
 
 
 def test_shares_are_drawn_without_repeats():
     for labelled, empty, wanted in ((1.0, 1.0, (10, 30)), (0.5, 0.1, (5, 3)), (1.0, 0.0, (10, 0))):
-        sampler = SliceSampler(Slices(), labelled, empty)
-        visited = list(sampler)
-        assert len(visited) == len(set(visited)) == len(sampler) == sum(wanted)
-        assert sum(Slices.has_label[visited]) == wanted[0]
+        batches = SliceBatches(Slices(), 1, labelled, empty)
+        indices = visited(batches)
+        assert len(indices) == len(set(indices)) == len(batches) == sum(wanted)
+        assert sum(Slices.has_label[indices]) == wanted[0]
+
+
+def test_a_batch_holds_slices_of_one_plane_and_is_full():
+    batches = list(SliceBatches(Planes(), 5))
+    assert sorted(len(batch) for batch in batches) == [5] * (1 + 4 + 2)
+    assert all(len(set(Planes.plane[batch])) == 1 for batch in batches)
+    planes = [Planes.plane[batch[0]] for batch in batches]
+    assert sorted(planes) == [0, 1, 1, 1, 1, 2, 2] != planes
+
+
+def test_a_plane_with_fewer_slices_than_a_batch_gives_one_smaller_batch():
+    assert sorted(len(batch) for batch in SliceBatches(Planes(), 16)) == [8, 12, 16]
+    assert len(SliceBatches(Planes(), 16)) == 3
 
 
 def test_epochs_differ_and_each_can_be_drawn_again():
-    sampler = SliceSampler(Slices(), 0.5, 0.5, seed=3)
-    first, again = list(sampler), list(sampler)
+    batches = SliceBatches(Slices(), 2, 0.5, 0.5, seed=3)
+    first, again = list(batches), list(batches)
     assert first == again
-    sampler.epoch = 1
-    assert list(sampler) != first
-    assert list(SliceSampler(Slices(), 0.5, 0.5, seed=4)) != first
-    assert first != sorted(first)
+    batches.epoch = 1
+    assert list(batches) != first
+    assert list(SliceBatches(Slices(), 2, 0.5, 0.5, seed=4)) != first
+    assert visited(first) != sorted(visited(first))
 
 
 def test_all_slices_come_in_time():
-    sampler, seen = SliceSampler(Slices(), 0.5, 0.25), set()
-    for sampler.epoch in range(40):
-        seen |= set(sampler)
+    batches, seen = SliceBatches(Slices(), 4, 0.5, 0.25), set()
+    for batches.epoch in range(40):
+        seen |= set(visited(batches))
     assert seen == set(range(40))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), "half", None])
 def test_impossible_share_is_refused(share):
     with pytest.raises(UserError, match="empty_share must be a number between 0 and 1, got"):
-        SliceSampler(Slices(), empty_share=share)
+        SliceBatches(Slices(), 4, empty_share=share)
 
 
 def test_nothing_to_visit_is_refused():
     class Empty:
         has_label = np.zeros(5, dtype=bool)
+        plane = np.zeros(5, int)
 
     with pytest.raises(UserError, match="No slice to train on: the labels hold no voxel"):
-        SliceSampler(Empty(), empty_share=0.0)
+        SliceBatches(Empty(), 4, empty_share=0.0)
     with pytest.raises(UserError, match="labelled_share and empty_share are too small"):
-        SliceSampler(Slices(), 0.01, 0.01)
+        SliceBatches(Slices(), 4, 0.01, 0.01)
