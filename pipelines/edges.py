@@ -87,7 +87,7 @@ class VariantsInferer(Inferer):
 
     def variants(self, inputs: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         """Return the edges (V, B, K) that each variant gives."""
-        plain = inputs.as_subclass(torch.Tensor)  # MONAI's own tensors would carry metadata of images into edges
+        plain = inputs.as_subclass(torch.Tensor)  # MONAI's tensors would carry an image's metadata along
         return torch.stack([self._one(plain, network, *variant) for variant in self._variants])
 
     @staticmethod
