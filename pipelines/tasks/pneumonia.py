@@ -26,7 +26,7 @@ _GREYS, _HEATS = 32, 8
 # From yellow to red, which stay apart from grey for colour-blind eyes as well; below 1/4 the image is left as it is.
 _COLOURS = [(0, 0, 0), (0, 0, 0), (240, 228, 66), (240, 200, 40)]
 _COLOURS += [(230, 159, 0), (225, 125, 0), (213, 94, 0), (200, 30, 0)]
-_OPACITY = [0.0, 0.0, 0.15, 0.22, 0.3, 0.38, 0.46, 0.54]
+_OPACITY = [0.0, 0.0, 0.06, 0.12, 0.22, 0.32, 0.42, 0.54]
 
 
 class PneumoniaTask:
