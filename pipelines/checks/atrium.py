@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.checks.atrium_case import Examined, examine
 from pipelines.checks.atrium_estimate import estimate_training
@@ -18,6 +18,9 @@ from pipelines.checks.report import Finding, Report, check_duplicates, require_t
 from pipelines.checks.tracking import check_tracking
 from pipelines.datasets import datalist, msd
 from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SPACING_SPREAD = 2.0
 WORKERS = 4  # gzip and numpy leave the interpreter's lock; each holds one volume in memory
@@ -81,18 +84,29 @@ def require(
     train_cases: int | str | Sequence[str],
     val_cases: int | str | Sequence[str],
     tracking_uri: str,
+    network_def: nn.Module,
+    slice_offsets: Sequence[int],
+    patch_size: Sequence[int],
+    planes: Sequence[int],
 ) -> None:
-    """Refuse what the quick half of the checks finds errors in, before a training is begun.
+    """Refuse what the quick half of the checks finds errors in, and a network that does not fit the slices.
 
     Args:
         dataset_dir: see :func:`check_atrium`.
         train_cases: likewise.
         val_cases: likewise.
         tracking_uri: likewise; ``MLFLOW_TRACKING_URI`` goes before it.
+        network_def: the network; not to be used afterwards.
+        slice_offsets: its channels.
+        patch_size: see :func:`pipelines.checks.network.require_fitting`.
+        planes: likewise.
 
     Raises:
-        UserError: see :func:`pipelines.checks.report.require_trainable`.
+        UserError: see :func:`pipelines.checks.report.require_trainable` and ``require_fitting``.
     """
+    from pipelines.checks.network import require_fitting
+
+    require_fitting(network_def, len(slice_offsets), patch_size, planes)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
     require_trainable(
         check_atrium(dataset_dir, train_cases, val_cases, quick=True, tracking_uri=uri), "atrium"

@@ -493,3 +493,9 @@ def test_a_mistyped_override_is_answered_on_the_console_in_three_lines(phantom, 
     assert process.returncode == 1
     assert len(lines) <= 3
     assert lines[0] == "Error: There is no setting 'max_epoch'; did you mean 'max_epochs'?"
+
+
+def test_a_network_that_does_not_fit_the_slices_is_refused_before_a_run_folder_is_made(train, tmp_path):
+    with pytest.raises(UserError, match=r"does not take slices of 30 x 32 pixels"):
+        train(patch_size=[30, 32, 32])
+    assert not (tmp_path / "runs").exists()

@@ -1,18 +1,18 @@
-"""Prepared X-rays as samples, MONAI's loader on X-rays, and draws that follow from (seed, epoch, sample)."""
+"""Prepared X-rays as samples, the loader of X-rays, and draws that follow from (seed, epoch, sample)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd
+from monai.transforms import Compose, RandFlipd
 from PIL import Image
 
 from pipelines.datasets.draws import EpochSampler
 from pipelines.datasets.images import ImageDataset, prepare_cases, prepare_split
 from pipelines.errors import UserError
 from pipelines.readers.xray import read_xray_reduced, read_xray_shown
-from pipelines.readers.xray_monai import XrayReader
+from pipelines.readers.xray_monai import LoadXrayd
 
 
 @pytest.fixture
@@ -35,10 +35,8 @@ def test_samples_hold_the_pixels_that_prediction_reads_and_the_fields_of_their_c
         assert np.array_equal(dataset[i]["image"][0], read_xray_reduced(case["image"], 16).pixels)
 
 
-# MONAI's loader looks for a decoder on a GPU and warns that there is none
-@pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
-def test_monais_loader_reads_rows_and_columns_as_the_prepared_set_holds_them(cases, tmp_path):
-    load = Compose([LoadImaged("image", reader=XrayReader(16), dtype=np.uint8), EnsureChannelFirstd("image")])
+def test_the_loader_of_the_bundles_reads_rows_and_columns_as_the_prepared_set_holds_them(cases, tmp_path):
+    load = LoadXrayd("image", 16)
     prepared = prepare_cases(cases, tmp_path / "cache", 16, workers=1)
     for case in cases:
         loaded = load({"image": case["image"]})["image"]
