@@ -12,7 +12,7 @@ LABELLED_SHARE, EMPTY_SHARE = 0.5, 0.25
 VAL_INTERVAL = 5
 
 # The first makes the estimate meet the one whole training there is (bundles/atrium/docs/README.md: 55 minutes on
-# 2 cores that did other work too), given the second, which is a guess.
+# 2 cores that did other work too, with the network before its head and instance norm), given the second, a guess.
 SECONDS_PER_TRAIN_MEGAPIXEL = 1.9
 SECONDS_PER_VAL_MEGAPIXEL = 0.6
 CACHED_BYTES_PER_VOXEL = 3  # image float16, label uint8

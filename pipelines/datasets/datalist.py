@@ -122,7 +122,8 @@ def _digest(path: Path) -> str | int | None:
 
 
 def _described(case: Case) -> Case:
-    return {key: value for key, value in case.items() if key not in _files(case, Path())}
+    files = _files(case, Path())
+    return {key: value for key, value in case.items() if key not in files}
 
 
 def _relative(case: Case, root: Path) -> dict[str, str]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.datasets.datalist import Case
-from pipelines.errors import UserError
 from pipelines.evaluation.boxes import edges_ratio, ratio_cases, score_box, summarise_boxes
 from pipelines.evaluation.boxes_figures import error_figure, gallery_figure
 from pipelines.evaluation.figures import bland_altman_figure
 from pipelines.evaluation.results import write_results
+from pipelines.evaluation.scores import CaseScores
 from pipelines.readers.xray import read_xray_reduced
 from pipelines.runs import DATALIST, read_json
 
@@ -34,7 +34,7 @@ def mean_box(run_dir: str | os.PathLike[str]) -> list[float] | None:
     return np.mean(boxes, axis=0).tolist() if boxes else None
 
 
-class BoxScores:
+class BoxScores(CaseScores):
     """Scores each case of a MONAI evaluator; at the end writes the result contract and ``figures/``.
 
     The engine decollates. Its output holds ``pred`` (4 or 6,) edges, its batch ``label``, the reference, likewise, and
@@ -66,23 +66,12 @@ class BoxScores:
         cases: Sequence[Case],
         baseline: Sequence[float] | None = None,
     ) -> None:
-        self.folder, self.bundle, self.checkpoint, self.dataset = Path(folder), bundle, checkpoint, dataset
+        super().__init__(folder, bundle, checkpoint, dataset)
         self.known, self.baseline = {case["case"]: case for case in cases}, baseline
-        self._clear()
-
-    def attach(self, engine: Engine) -> None:
-        """Register with ``engine``, as MONAI's engines ask of their handlers."""
-        from ignite.engine import Events
-
-        engine.add_event_handler(Events.STARTED, self._clear)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._summarise)
-        engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _clear(self) -> None:
-        self._rows: list[dict[str, Any]] = []
+        super()._clear()
         self._boxes: list[tuple[list[float], list[float]]] = []
-        self._metrics: dict[str, dict[str, Any]] = {}
 
     def _score(self, engine: Engine) -> None:
         for before, after in zip(engine.state.batch, engine.state.output, strict=True):
@@ -106,14 +95,8 @@ class BoxScores:
             row |= {"ratio": edges_ratio(prediction), "reference_ratio": known}
         return row
 
-    def _summarise(self, engine: Engine) -> None:
-        if not self._rows:
-            raise UserError(
-                "expected at least one case to evaluate, got none; check the data set and the split"
-            )
-        self._metrics = summarise_boxes(self._cases())
-        values = {name: metric["value"] for name, metric in self._metrics.items()}
-        engine.state.metrics.update({name: value for name, value in values.items() if np.isfinite(value)})
+    def _metrics_of(self, cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
+        return summarise_boxes(cases)
 
     def _write(self) -> None:
         cases, figures = self._cases(), self.folder / "figures"
@@ -134,8 +117,3 @@ class BoxScores:
             _log.warning("The view of %d images is unknown: their ratios count as if they were PA.", unknown)
         if not self.baseline:
             _log.warning("The boxes of the training are unknown: there is no constant box to compare with.")
-
-    def _cases(self) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame(self._rows)

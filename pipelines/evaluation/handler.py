@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation.figures import bland_altman_figure, dice_by_case_figure
 from pipelines.evaluation.overlays import Excerpt, draw_excerpt, excerpt
 from pipelines.evaluation.results import write_results
+from pipelines.evaluation.scores import CaseScores
 from pipelines.evaluation.segmentation import score_case, summarise_cases
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _KEYS = ("case", "pred", "reference", "original")
 _log = logging.getLogger(__name__)
 
 
-class SegmentationScores:
+class SegmentationScores(CaseScores):
     """Scores each case of a MONAI evaluator; at the end writes the result contract and ``figures/``.
 
     The engine decollates. Its output and batch together (MONAI leaves in the batch what postprocessing found
@@ -55,28 +54,8 @@ class SegmentationScores:
             of its reference, a case comes twice or no case comes, or the results cannot be written.
     """
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        bundle: str,
-        checkpoint: str | os.PathLike[str],
-        dataset: Mapping[str, Any],
-    ) -> None:
-        self.folder, self.bundle, self.checkpoint, self.dataset = Path(folder), bundle, checkpoint, dataset
-        self._clear()
-
-    def attach(self, engine: Engine) -> None:
-        """Register with ``engine``, as MONAI's engines ask of their handlers."""
-        from ignite.engine import Events
-
-        engine.add_event_handler(Events.STARTED, self._clear)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._summarise)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
     def _clear(self) -> None:
-        self._rows: list[dict[str, Any]] = []
-        self._metrics: dict[str, dict[str, Any]] = {}
+        super()._clear()
         self._shown: list[tuple[Excerpt, np.ndarray]] = []
 
     def _score(self, engine: Engine) -> None:
@@ -94,14 +73,8 @@ class SegmentationScores:
             self._rows.append({"case": case, **score_case(*masks, spacing)})
             self._shown.append((excerpt(image[0].numpy(), *masks, spacing), spacing))
 
-    def _summarise(self, engine: Engine) -> None:
-        if not self._rows:
-            raise UserError(
-                "expected at least one case to evaluate, got none; check the data set and the split"
-            )
-        self._metrics = summarise_cases(self._cases())
-        values = {name: metric["value"] for name, metric in self._metrics.items()}
-        engine.state.metrics.update({name: value for name, value in values.items() if np.isfinite(value)})
+    def _metrics_of(self, cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
+        return summarise_cases(cases)
 
     def _write(self) -> None:
         cases = self._cases()
@@ -115,11 +88,6 @@ class SegmentationScores:
             title = f"{cases['case'][row]} ({name}): Dice {cases['dice'][row]:.3f}"
             draw_excerpt(*self._shown[row], figures / f"overlay_{name}.png", title)
         _log.info("scores of %d cases and figures are in %s", len(cases), self.folder)
-
-    def _cases(self) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame(self._rows)
 
 
 def _items(engine: Engine) -> list[dict[str, Any]]:
