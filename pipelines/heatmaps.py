@@ -98,7 +98,9 @@ class EdgeResNet(nn.Module):
         for number, layer in enumerate(self.layers, 1):
             features = layer(features)
             if str(number) in self.heads:
-                found.append(self.heads[str(number)](features))
+                # a position needs more digits than a map in half precision has
+                with torch.autocast(images.device.type, enabled=False):
+                    found.append(self.heads[str(number)](features.float()))
         size = found[0].shape[-2:]
         coarse = [F.interpolate(maps, size, mode="bilinear", align_corners=False) for maps in found[1:]]
         return sum(coarse, start=found[0])

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.errors import UserError, nearest
 from pipelines.evaluation.classification import OPERATING_POINTS
+from pipelines.precision import PRECISIONS
 
 # ids of a config that are not settings
 _WIRING = {"_meta_", "imports", "initialize", "run", "finalize", "bundle_root", "run_dir", "trained_with"}
@@ -84,6 +85,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "labelled_share": _SHARE,
     "field_of_view": (lambda v: _is_number(v) and 0 < v <= 1, "a number above 0, up to 1"),
     "pixdim": (lambda v: _is_number(v) and 0.2 <= v <= 10, "a number of mm from 0.2 to 10"),
+    "precision": ((None, *PRECISIONS).__contains__, f"null or one of {', '.join(PRECISIONS)}"),
     "size": (lambda v: _is_whole(v, 32), "a whole number of pixels from 32"),
     "threads": _COUNT,
     "pos_weight": (lambda v: _is_number(v) and 0 < v <= 1000, "a number above 0, up to 1000"),

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from transforms.affine import warp
 from transforms.batch import uniform
 
 
@@ -75,9 +75,8 @@ class RandAffineBatchd(MapTransform):
     def apply(batch: torch.Tensor, matrices: torch.Tensor, padding_mode: str = "zeros") -> torch.Tensor:
         """Return ``batch`` (B, C, H, W) after ``matrices`` (B, 2, 3), by linear interpolation."""
         last = matrices.new_tensor([0.0, 0.0, 1.0]).expand(len(matrices), 1, 3)
-        backwards = torch.linalg.inv(torch.cat([matrices, last], dim=1))[:, :2].to(batch)
-        grid = F.affine_grid(backwards, list(batch.shape), align_corners=False)
-        return F.grid_sample(batch, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
+        backwards = torch.linalg.inv(torch.cat([matrices, last], dim=1))[:, :2]
+        return warp(batch, backwards, padding_mode=padding_mode)
 
     @staticmethod
     def apply_to_edges(edges: torch.Tensor, matrices: torch.Tensor, aspect: float = 1.0) -> torch.Tensor:

@@ -16,12 +16,12 @@ def transformed(transform: Compose | None, sample: dict[str, Any], *key: int) ->
     """Return ``sample`` after ``transform``, whose random draws follow from ``key`` alone, as plain tensors.
 
     Args:
-        transform: None changes nothing.
+        transform: None, or none at all, changes nothing.
         sample: what the transform takes.
         key: whole numbers from 0, e.g. seed, epoch and index: a sample is then the same whatever the number of
             workers and however often a training was interrupted.
     """
-    if transform is None:
+    if transform is None or not transform.transforms:
         return sample
     transform.set_random_state(seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
     with plain_tensors():

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.transforms import Compose, ResizeWithPadOrCrop
+from monai.transforms import Compose
 from torch.utils.data import Dataset, Sampler
 
 from pipelines.console import in_one_line
-from pipelines.datasets.draws import plain_tensors, transformed
+from pipelines.datasets.draws import transformed
 from pipelines.errors import UserError
 from pipelines.progress import track
 from transforms.neighbours import slice_with_neighbours
@@ -89,6 +90,27 @@ def _on_disk(block: torch.Tensor) -> torch.Tensor:
         ) from error
 
 
+def draw_window(label: np.ndarray, size: Sequence[int], generator: np.random.Generator) -> list[slice]:
+    """Return a window at random: in two of three cases one that holds as much of the label as there is room for.
+
+    Args:
+        label: (H, W) bool.
+        size: of the window; no side is longer than the label's array.
+        generator: of random numbers.
+    """
+    aimed = label.any() and generator.random() < 2 / 3
+    window = []
+    for axis, side in enumerate(size):
+        last = label.shape[axis] - side
+        ends = 0, last
+        if aimed:
+            marked = np.flatnonzero(label.any(1 - axis))
+            ends = sorted(np.clip([marked[-1] + 1 - side, marked[0]], 0, last))
+        start = int(generator.integers(ends[0], ends[1] + 1))
+        window.append(slice(start, start + side))
+    return window
+
+
 class SliceDataset(Dataset):
     """All slices of a list of volumes, along one or several planes.
 
@@ -98,8 +120,9 @@ class SliceDataset(Dataset):
         planes: the axes that slices are counted along, e.g. ``[2]`` for axial ones alone.
         slice_offsets: the neighbouring slices that become the image's channels.
         seed: see :func:`pipelines.datasets.draws.transformed`; the training sets ``epoch``.
-        patch_size: length along X, Y and Z that every slice is cut or padded to around its centre after the
-            transforms, so that slices of one plane have one size; None leaves them as they are.
+        patch_size: length along X, Y and Z that every slice is cut or padded to before the transforms, so that
+            slices of one plane have one size; None leaves them as they are. What is longer is cut to a window that
+            is drawn anew each epoch, see :func:`draw_window`.
 
     ``has_label`` is (N,) bool: whether a slice holds any labelled pixel. ``plane`` is (N,) int: the axis it is
     counted along.
@@ -120,7 +143,7 @@ class SliceDataset(Dataset):
             )
         self.volumes, self.transform, self.seed, self.epoch = volumes, transform, seed, 0
         self.slice_offsets = tuple(slice_offsets)
-        self._fit = {p: ResizeWithPadOrCrop(np.delete(patch_size, p).tolist()) for p in planes if patch_size}
+        self._sizes = {p: np.delete(patch_size, p).tolist() for p in planes if patch_size}
         self.index, has_label = [], []
         for volume, content in enumerate(volumes):
             for plane in planes:
@@ -141,11 +164,24 @@ class SliceDataset(Dataset):
             "image": slice_with_neighbours(content["image"], k, self.slice_offsets, plane).float(),
             "label": content["label"].select(plane + 1, k).float(),
         }
-        sample = transformed(self.transform, sample, self.seed, self.epoch, index)
-        if plane not in self._fit:
+        if plane in self._sizes:
+            sample = self._window(sample, self._sizes[plane], index)
+        return transformed(self.transform, sample, self.seed, self.epoch, index)
+
+    def _window(
+        self, sample: dict[str, torch.Tensor], size: Sequence[int], index: int
+    ) -> dict[str, torch.Tensor]:
+        """Return image and label (C, H, W) padded around the centre, and cut to a window, of ``size`` H, W."""
+        shape = sample["label"].shape[1:]
+        missing = [max(0, side - length) for side, length in zip(size, shape, strict=True)]
+        if any(missing):
+            (top, left), (bottom, right) = [[n // 2 for n in missing], [n - n // 2 for n in missing]]
+            sample = {key: F.pad(value, (left, right, top, bottom)) for key, value in sample.items()}
+        if all(length <= side for side, length in zip(size, shape, strict=True)):
             return sample
-        with plain_tensors():
-            return {key: self._fit[plane](value) for key, value in sample.items()}
+        generator = np.random.default_rng([self.seed, self.epoch, index])
+        rows, columns = draw_window(sample["label"][0].numpy() > 0, size, generator)
+        return {key: value[:, rows, columns] for key, value in sample.items()}
 
 
 class SliceBatches(Sampler[list[int]]):

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, RandAffined, RandGaussianNoised
 from torch.utils.data import DataLoader
 
-from pipelines.datasets.slices import SliceBatches, SliceDataset, VolumeCache
+from pipelines.datasets.slices import SliceBatches, SliceDataset, VolumeCache, draw_window
 from pipelines.errors import UserError
 
 SHAPES = {"a": (6, 5, 4), "b": (5, 7, 3)}
@@ -173,15 +173,57 @@ def test_workers_and_order_do_not_change_samples(workers):
         assert (one == other["image"]).all()
 
 
-def test_slices_of_a_plane_have_one_size_cut_or_padded_around_the_centre():
+def test_slices_of_a_plane_have_one_size_cut_or_padded():
     slices = SliceDataset(volumes(), planes=[0, 1, 2], patch_size=[4, 6, 8])
     sizes = {0: (6, 8), 1: (4, 8), 2: (4, 6)}
     for index, plane in enumerate(slices.plane):
         assert slices[index]["image"].shape == slices[index]["label"].shape == (1, *sizes[plane])
+
+
+def test_a_short_slice_is_padded_around_its_centre_and_a_long_one_cut_to_a_part_of_itself():
     whole = SliceDataset(volumes(), planes=[2])[0]["image"]  # 6 by 5
     cut = SliceDataset(volumes(), planes=[2], patch_size=[4, 7, 1])[0]["image"]
-    assert (cut[0, :, 1:6] == whole[0, 1:5]).all()
+    assert any((cut[0, :, 1:6] == whole[0, start : start + 4]).all() for start in range(3))
     assert (cut[0, :, [0, 6]] == 0).all()
+
+
+def test_a_window_is_drawn_from_seed_epoch_and_sample_alone_and_reaches_everywhere():
+    slices = SliceDataset(volumes(), planes=[2], patch_size=[3, 5, 1])
+    seen = set()
+    for epoch in range(40):
+        slices.epoch = epoch
+        assert (slices[1]["image"] == slices[1]["image"]).all()
+        seen.add(slices[1]["image"].numpy().tobytes())
+    assert len(seen) == 4  # 3 of 6 rows can start at 0, 1, 2 and 3
+
+
+def windows(label, size, draws=300):
+    generator = np.random.default_rng(0)
+    return [draw_window(label, size, generator) for _ in range(draws)]
+
+
+def test_two_of_three_windows_hold_the_label_where_it_fits_and_the_others_lie_anywhere():
+    label = np.zeros((40, 10), bool)
+    label[30:34, 4:6] = (
+        True  # a window of 8 rows holds it when it starts at 26 to 30, one in 6.6 of all starts
+    )
+    starts = np.array([rows.start for rows, _ in windows(label, (8, 10), 3000)])
+    share = ((starts >= 26) & (starts <= 30)).mean()
+    assert share == pytest.approx(2 / 3 + 5 / 33 / 3, abs=0.04)
+    assert set(starts) == set(range(33))
+
+
+def test_a_window_aimed_at_a_label_longer_than_itself_lies_within_it():
+    label = np.zeros((40, 4), bool)
+    label[10:30] = True  # windows of 8 rows within it start at 10 to 22
+    starts = [rows.start for rows, _ in windows(label, (8, 4), 3000)]
+    inside = np.mean([10 <= start <= 22 for start in starts])
+    assert inside == pytest.approx(2 / 3 + 13 / 33 / 3, abs=0.04)
+
+
+def test_a_window_of_a_slice_without_label_lies_anywhere():
+    starts = {(rows.start, columns.start) for rows, columns in windows(np.zeros((5, 4), bool), (4, 2))}
+    assert starts == {(row, column) for row in range(2) for column in range(3)}
 
 
 # -- which slices an epoch visits

@@ -41,7 +41,8 @@ def test_the_box_of_an_ellipse_moves_with_it_to_the_pixel(seed, shape, centre, h
     transform = RandAffineBatchd("image", "label", rotate=10, scale=(0.8, 1.2), shift=0.08)
     moved = transform({"image": ellipse(height, width, *box), "label": torch.tensor([box])})
     expected = moved["label"][0] * torch.tensor([width, height, width, height])
-    assert extent(moved["image"]) == pytest.approx(expected.tolist(), abs=1.0)
+    # half a pixel at either side of an edge where the ellipse is cut into pixels, once before and once after
+    assert extent(moved["image"]) == pytest.approx(expected.tolist(), abs=1.5)
 
 
 @settings(max_examples=10, deadline=None)

@@ -1,0 +1,98 @@
+"""MONAI's random affine transform on a whole batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.transforms import Affine, RandAffined
+
+from transforms.affine import BatchAffined, to_grid, warp
+
+
+def rand_affined(**options):
+    options = {
+        "prob": 1.0,
+        "rotate_range": 0.7854,
+        "scale_range": [0.15, 0.15],
+        "translate_range": [3, 3],
+        **options,
+    }
+    return RandAffined(["image", "label"], mode=["bilinear", "nearest"], padding_mode="zeros", **options)
+
+
+def batch(size=3, height=20, width=28):
+    image = torch.rand(size, 2, height, width, generator=torch.Generator().manual_seed(0))
+    return {"image": image, "label": (image[:, :1] > 0.5).float()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angle=st.floats(-3, 3),
+    scale=st.tuples(st.floats(0.7, 1.4), st.floats(0.7, 1.4)),
+    shift=st.tuples(st.floats(-4, 4), st.floats(-4, 4)),
+)
+def test_a_sample_of_the_batch_is_what_monai_makes_of_the_image(angle, scale, shift):
+    image = batch(1)["image"]
+    affine = Affine(angle, None, shift, scale, padding_mode="zeros", image_only=True)
+    alone = affine(image[0]).as_tensor()
+    # the lazy grid gives the matrix alone
+    matrix = torch.as_tensor(affine.affine_grid([20, 28], lazy=True)[1], dtype=torch.float32)[None]
+    assert torch.allclose(warp(image, to_grid(matrix, (20, 28)))[0], alone, atol=1e-4)
+
+
+def test_every_sample_of_a_batch_is_moved_in_its_own_way_and_image_and_label_together():
+    data = {"image": batch()["label"].expand(3, 2, 20, 28).clone(), "label": batch()["label"]}
+    both = RandAffined(
+        ["image", "label"], prob=1.0, rotate_range=1.0, mode=["nearest", "nearest"], padding_mode="zeros"
+    )
+    result = BatchAffined(both)(data)
+    assert torch.equal(result["image"][:, :1], result["label"])
+    alike = [torch.equal(result["label"][i], result["label"][j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert not any(alike)
+
+
+def test_what_is_drawn_is_distributed_as_in_monai():
+    """The matrices of 4,000 samples against those that MONAI itself draws one at a time: mean and spread agree."""
+    torch.manual_seed(0)
+    ours = BatchAffined(rand_affined()).draw(4000, (20, 28)).numpy()
+    alone = rand_affined().set_random_state(seed=1)
+    grid = alone.rand_affine.rand_affine_grid
+    theirs = []
+    for _ in range(4000):
+        grid([20, 28], lazy=True)
+        theirs.append(np.asarray(grid.get_transformation_matrix()))
+    theirs = np.stack(theirs)
+    assert np.allclose(ours.mean(0), theirs.mean(0), atol=0.15)
+    assert np.allclose(ours.std(0), theirs.std(0), atol=0.1)
+    angles = np.arctan2(ours[:, 1, 0], ours[:, 1, 1])
+    assert angles.min() < -0.75
+    assert angles.max() > 0.75
+    assert (
+        abs(angles).max() < 0.95
+    )  # the two scales differ, which turns a diagonal a little further than 45 degrees
+
+
+def test_the_same_generator_state_draws_the_same():
+    transform = BatchAffined(rand_affined())
+    results = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        results.append(transform(batch())["image"])
+    assert torch.equal(*results)
+    assert not torch.equal(results[0], transform(batch())["image"])
+
+
+def test_a_sample_that_the_chance_spares_stays_as_it_is():
+    torch.manual_seed(0)
+    before = batch(40)
+    after = BatchAffined(rand_affined(prob=0.5))(before)["image"]
+    same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(after, before["image"], strict=True)]
+    assert 8 < sum(same) < 32
+
+
+def test_a_transform_that_changes_the_size_is_refused():
+    with pytest.raises(ValueError, match="leave spatial_size out"):
+        BatchAffined(rand_affined(spatial_size=[8, 8]))
