@@ -63,7 +63,8 @@ class VariantsInferer(Inferer):
     Args:
         variants: [scale, shift to the right, shift down] each; the scale is about the image's centre, shifts are
             fractions of its width and height. [1, 0, 0] is the image itself. A scale below 1 keeps what is near the
-            border inside.
+            border inside, a negative one mirrors left and right as well, which is of use for a network that was
+            trained with mirrored images.
 
     Raises:
         UserError: a variant that is not three such numbers.
@@ -72,10 +73,10 @@ class VariantsInferer(Inferer):
     def __init__(self, variants: Sequence[Sequence[float]] = ((1, 0, 0),)) -> None:
         super().__init__()
         for variant in variants:
-            if not isinstance(variant, list | tuple) or len(variant) != 3 or not 0.5 <= variant[0] <= 2:
+            if not isinstance(variant, list | tuple) or len(variant) != 3 or not 0.5 <= abs(variant[0]) <= 2:
                 raise UserError(
-                    "variants must be a list of [scale from 0.5 to 2, shift right, shift down], e.g. "
-                    f"[[1,0,0],[0.95,0.02,0]], got {variant!r}"
+                    "variants must be a list of [scale from 0.5 to 2 (negative: mirrored), shift right, shift down], "
+                    f"e.g. [[1,0,0],[0.95,0.02,0]], got {variant!r}"
                 )
         self._variants = [tuple(map(float, variant)) for variant in variants]
 
@@ -96,8 +97,12 @@ class VariantsInferer(Inferer):
     ) -> torch.Tensor:
         if (scale, right, down) == (1, 0, 0):
             return network(inputs)
-        matrix = inputs.new_tensor([[scale, 0, 2 * right], [0, scale, 2 * down]]).expand(len(inputs), 2, 3)
+        matrix = inputs.new_tensor([[scale, 0, 2 * right], [0, abs(scale), 2 * down]]).expand(
+            len(inputs), 2, 3
+        )
         seen = RandAffineBatchd.apply(inputs, matrix)
         edges = network(seen.contiguous(memory_format=torch.channels_last))
-        shift = edges.new_tensor([right, down, right, down, right, right])[: edges.shape[1]]
-        return ((edges - shift - 0.5) / scale + 0.5).clamp(0, 1)
+        columns = edges.new_tensor([True, False, True, False, True, True], dtype=torch.bool)[: edges.shape[1]]
+        shift = torch.where(columns, right, down)
+        factor = torch.where(columns, scale, abs(scale))
+        return ordered((edges - shift - 0.5) / factor + 0.5).clamp(0, 1)

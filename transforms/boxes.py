@@ -23,6 +23,7 @@ class RandAffineBatchd(MapTransform):
         rotate: the largest angle, degrees, either way.
         scale: range of the factor about the image's centre; above 1 enlarges.
         shift: the largest shift either way, as a fraction of the width and of the height.
+        flip: the chance of each sample to be mirrored, left to right, before that.
         padding_mode: of ``torch.nn.functional.grid_sample``: "zeros", "border" or "reflection" outside the image.
         allow_missing_keys: do not raise when a key is missing.
     """
@@ -35,13 +36,14 @@ class RandAffineBatchd(MapTransform):
         rotate: float = 0.0,
         scale: Sequence[float] = (1.0, 1.0),
         shift: float = 0.0,
+        flip: float = 0.0,
         padding_mode: str = "zeros",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.edge_keys = (edge_keys,) if isinstance(edge_keys, str) else tuple(edge_keys)
         self.prob, self.rotate, self.scale, self.shift = prob, rotate, tuple(scale), shift
-        self.padding_mode = padding_mode
+        self.flip, self.padding_mode = flip, padding_mode
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with images and edges moved together; tensors that came in are not changed."""
@@ -68,7 +70,8 @@ class RandAffineBatchd(MapTransform):
         factor = uniform(*self.scale, size, self.prob, 1.0)
         right, down = (2 * uniform(-self.shift, self.shift, size, self.prob) for _ in range(2))
         cos, sin = factor * angle.cos(), factor * angle.sin()
-        rows = [cos, -sin / aspect, right], [sin * aspect, cos, down]
+        side = 1 - 2 * uniform(1, 1, size, self.flip)  # -1 mirrors
+        rows = [cos * side, -sin / aspect, right], [sin * aspect * side, cos, down]
         return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
 
     @staticmethod

@@ -69,10 +69,12 @@ def test_variants_are_moved_back_to_where_they_are_in_the_image():
     images[0, 0, 30:50, 80:140] = 1
     images[1, 0, 60:80, 40:60] = 1
     edges = torch.tensor([[0.4, 0.3, 0.7, 0.5, 0.4, 0.7], [0.2, 0.6, 0.3, 0.8, 0.2, 0.3]])
-    inferer = VariantsInferer([[1, 0, 0], [0.8, 0, 0], [1, 0.05, -0.1], [1.1, -0.04, 0.02]])
+    inferer = VariantsInferer(
+        [[1, 0, 0], [0.8, 0, 0], [1, 0.05, -0.1], [1.1, -0.04, 0.02], [-1, 0, 0], [-0.9, 0.05, 0]]
+    )
     variants = inferer.variants(images, bright_spot)
-    assert variants.shape == (4, 2, 6)
-    torch.testing.assert_close(variants, edges.expand(4, 2, 6), atol=0.011, rtol=0)  # a pixel
+    assert variants.shape == (6, 2, 6)
+    torch.testing.assert_close(variants, edges.expand(6, 2, 6), atol=0.011, rtol=0)  # a pixel
     torch.testing.assert_close(inferer(images, bright_spot), variants.mean(0))
     assert torch.equal(variants[0], bright_spot(images))
 

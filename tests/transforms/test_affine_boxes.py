@@ -91,6 +91,18 @@ def test_nothing_drawn_changes_nothing():
     assert torch.equal(RandAffineBatchd("image").draw(1), IDENTITY)
 
 
+def test_a_mirrored_image_has_its_box_on_the_other_side_and_half_of_the_samples_are_mirrored():
+    torch.manual_seed(0)
+    box = torch.tensor([[0.2, 0.3, 0.5, 0.7, 0.1, 0.9]]).expand(200, 6)
+    picture = ellipse(40, 50, 0.2, 0.3, 0.5, 0.7).expand(200, 1, 40, 50)
+    moved = RandAffineBatchd("image", "label", flip=0.5)({"image": picture, "label": box})
+    mirrored = moved["label"][:, 0] > 0.4
+    assert moved["label"][mirrored][0].tolist() == pytest.approx([0.5, 0.3, 0.8, 0.7, 0.1, 0.9], abs=1e-6)
+    assert torch.allclose(moved["label"][~mirrored], box[~mirrored], atol=1e-6)
+    assert torch.allclose(moved["image"][mirrored], picture[mirrored].flip(-1), atol=1e-4)
+    assert 70 < int(mirrored.sum()) < 130
+
+
 def test_images_without_boxes_move_as_those_with():
     image, edges = torch.rand(3, 2, 16, 16), torch.rand(3, 4)
     options = {"rotate": 10, "scale": (0.8, 1.2), "shift": 0.1, "prob": 0.7}
