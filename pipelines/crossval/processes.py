@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any, Protocol
 
 from pipelines.errors import UserError
@@ -62,21 +63,20 @@ class FoldProcess:
         self._input: IO[str] = self._process.stdin
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        try:
+        with suppress(BrokenPipeError):  # it has ended already, and says why
             self._input.write(json.dumps(job) + "\n")
             self._input.flush()
-        except BrokenPipeError:  # it has ended already, and says why
-            pass
 
     def _listen(self) -> None:
         last: list[str] = []
-        for line in self._process.stderr:
-            if line.startswith("Epoch "):
-                logger.info("Fold %d  %s", self.fold, line.rstrip())
-            elif line.startswith("Error: "):
-                self.error, last = line.rstrip(), []
-            elif line.strip():
-                last = [*last, line.rstrip()][-3:]
+        with self._process.stderr as lines:
+            for line in lines:
+                if line.startswith("Epoch "):
+                    logger.info("Fold %d  %s", self.fold, line.rstrip())
+                elif line.startswith("Error: "):
+                    self.error, last = line.rstrip(), []
+                elif line.strip():
+                    last = [*last, line.rstrip()][-3:]
         if last and self.error:  # the error's other lines
             self.error = "\n".join([self.error, *last])
         elif last:
@@ -87,6 +87,8 @@ class FoldProcess:
         code = self._process.poll()
         if code is not None:
             self._listener.join(timeout=5)
+            with suppress(BrokenPipeError):  # what it did not read any more
+                self._input.close()
         return code
 
     def stop(self) -> None:
@@ -96,6 +98,7 @@ class FoldProcess:
     def wait(self) -> None:
         """Wait for the end."""
         self._process.wait()
+        self.poll()
 
     def kill(self) -> None:
         """End it at once."""

@@ -25,7 +25,7 @@ from pipelines.evaluation.results import print_results
 from pipelines.evaluation.run import log_results
 from pipelines.interrupts import termination_as_interrupt
 from pipelines.registry import Bundle
-from pipelines.runs import LOG, new_run_dir, unique_name
+from pipelines.runs import LAST, LOG, new_run_dir, unique_name
 
 logger = logging.getLogger(__name__)
 # settings that the folds decide, and what to give instead
@@ -122,7 +122,6 @@ def cross_validate(
     logging.getLogger("pipelines").setLevel(logging.INFO)
     threads = processes.threads_of_each(jobs)
     whole = prepare_run(bundle, overrides, folds, name, seed, last)
-    log_to(whole.folder / LOG)
     with termination_as_interrupt():
         _run(whole, jobs, threads)
     print_results(whole.folder, Console())
@@ -138,26 +137,43 @@ def prepare_run(
     Raises:
         UserError: see :func:`cross_validate`.
     """
-    for setting, instead in {**_DECIDED, **({"val_interval": "--last decides it"} if last else {})}.items():
-        if setting in overrides:
-            raise UserError(f"{setting} cannot be set in a cross-validation: {instead}.")
+    _refuse_decided(bundle, overrides, last)
     parser = session.checked_config(bundle.config("train"), overrides)
     config = parser.config
     read_cases = bundle.function("cases")
     cases = read_cases(**{k: config[k] for k in inspect.signature(read_cases).parameters if k in config})
     name = name or f"crossval-{unique_name()}"
     plan = draw_plan(bundle, name, cases, config, overrides, folds, seed, last)
-    folder = Path(config["output_dir"]) / name
-    if (folder / PLAN).is_file():
+    folder = _open_folder(plan, config)
+    return CrossValidation(bundle, plan, config, cases, folder, parser.get_parsed_content("max_epochs"))
+
+
+def _refuse_decided(bundle: Bundle, overrides: Mapping[str, Any], last: bool) -> None:
+    decided = dict(_DECIDED)
+    if last:
+        decided["val_interval"] = "--last validates after the last epoch alone"
+        if not bundle.calibrates:
+            decided["val_cases"] = "with --last the held-out cases validate, after the last epoch"
+    for setting, instead in decided.items():
+        if setting in overrides:
+            raise UserError(f"{setting} cannot be set in this cross-validation: {instead}.")
+
+
+def _open_folder(plan: Plan, config: Mapping[str, Any]) -> Path:
+    """Make the folder of a cross-validation, or reopen it, and hold it against other processes."""
+    folder = Path(config["output_dir"]) / plan.name
+    if folder.exists() and not (folder / PLAN).is_file():
+        raise UserError(f"{folder} exists already and is no cross-validation. Choose another --name.")
+    if not folder.exists():
+        new_run_dir(config["output_dir"], plan.name)
+    log_to(folder / LOG)
+    if list(folder.glob(f"fold_*/{LAST}")):
         stored = session.config_of(folder, config["bundle_root"])
         require_same(folder, plan, yaml.safe_load(yaml.safe_dump(dict(config))), stored)
-    else:
-        if folder.exists():
-            raise UserError(f"{folder} exists already and is no cross-validation. Choose another --name.")
-        new_run_dir(config["output_dir"], name)
+    else:  # no fold has got anywhere yet
         session.write_config(config, folder)
         plan.write(folder)
-    return CrossValidation(bundle, plan, config, cases, folder, parser.get_parsed_content("max_epochs"))
+    return folder
 
 
 def _run(whole: CrossValidation, jobs: int, threads: int) -> None:
