@@ -6,6 +6,7 @@ the cross-validation that started it.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -45,6 +46,7 @@ def run_fold(job: Mapping[str, Any]) -> None:
             if run_dir.is_dir():  # stopped in its first epoch, with nothing to go on with
                 shutil.rmtree(run_dir)
             run_bundle(job["train_config"], **job["train"])
+        gc.collect()  # engines and their handlers hold each other, and with them the training's images
     if not is_scored(run_dir, job["held_out"]):
         run_bundle(job["evaluate_config"], **job["evaluate"])
 

@@ -43,6 +43,7 @@ def recorded(folder: Path, plan: Plan, config: Mapping[str, Any], threads: int) 
         tracker.log_tags({**environment_tags(), "host.threads": threads, **hashes})
         tracker.log_files(folder / CONFIG, folder / PLAN)
         yield tracker
+        tracker.end("FINISHED")
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         if stopped:
@@ -55,7 +56,6 @@ def recorded(folder: Path, plan: Plan, config: Mapping[str, Any], threads: int) 
                 f"{text}\nWhat is done is in {folder}: the same command goes on from there."
             ) from error
         raise
-    tracker.end("FINISHED")
 
 
 def forget_broken_off(run_dir: Path, tracker: RunTracker) -> None:
