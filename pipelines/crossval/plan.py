@@ -52,8 +52,9 @@ class Plan:
     validates: dict[str, list[str]]
 
     def write(self, folder: Path) -> None:
-        """Write ``crossval.json``."""
-        write_json(folder / PLAN, asdict(self))
+        """Write ``crossval.json``; where runs are recorded may hold a password, and is left out."""
+        told = {name: value for name, value in self.overrides.items() if name != "tracking_uri"}
+        write_json(folder / PLAN, asdict(self) | {"overrides": told})
 
     def sides(self, fold: int) -> dict[str, list[str]]:
         """Return the names of the cases that ``train``, ``val`` (validate) and are ``held_out`` in ``fold``."""

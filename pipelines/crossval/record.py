@@ -36,9 +36,9 @@ def recorded(folder: Path, plan: Plan, config: Mapping[str, Any], threads: int) 
     tracker = RunTracker(folder, config["experiment_name"], config["tracking_uri"], tags)
     tracker.open()
     try:
-        tracker.log_parameters(
-            {**parameters(config), "folds": plan.folds, "fold_seed": plan.seed, "last": plan.last}
-        )
+        of_folds = {"train_cases", "val_cases", "run_name"} - set(plan.overrides)
+        settings = {name: value for name, value in parameters(config).items() if name not in of_folds}
+        tracker.log_parameters({**settings, "folds": plan.folds, "fold_seed": plan.seed, "last": plan.last})
         hashes = {"split.hash": plan.hash, "dataset.hash": plan.dataset["hash"], "seed": config["seed"]}
         tracker.log_tags({**environment_tags(), "host.threads": threads, **hashes})
         tracker.log_files(folder / CONFIG, folder / PLAN)

@@ -53,7 +53,9 @@ def test_the_hash_is_of_the_folds_of_who_validates_and_of_the_data():
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     plan(overrides={"lr": 0.1}).write(tmp_path)
     assert read_plan(tmp_path) == plan(overrides={"lr": 0.1})
+    plan(overrides={"tracking_uri": "http://me:secret@server"}).write(tmp_path)
     content = json.loads((tmp_path / PLAN).read_text())
+    assert content["overrides"] == {}
     assert {"bundle", "name", "folds", "seed", "hash", "overrides", "folds_of"} <= set(content)
 
 
