@@ -144,12 +144,12 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     Raises:
         UserError: as ``read_results``.
     """
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     content, cases = read_results(folder)
     title = Text(f"{content['bundle']}: {len(cases)} case{'s' * (len(cases) != 1)}")
-    table = Table("metric", title=title, title_justify="left")
+    table = Table(Column("metric", no_wrap=True), title=title, title_justify="left")
     folds = any("folds" in metric for metric in content["metrics"].values())
     for header in ("value", "95% interval", *(["sd over folds"] if folds else [])):
         table.add_column(header, justify="right")

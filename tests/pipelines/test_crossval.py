@@ -71,7 +71,7 @@ def crossval(monkeypatch, tmp_path, bundle, data, *flags, **options):
     options = {
         "folds": 2,
         "name": "cv",
-        "dataset_dir": dataset_dir,
+        "dataset_dir": data,
         "output_dir": tmp_path / "runs",
         **options,
     }
