@@ -151,8 +151,8 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     title = Text(f"{content['bundle']}: {len(cases)} case{'s' * (len(cases) != 1)}")
     table = Table(Column("metric", no_wrap=True), title=title, title_justify="left")
     folds = any("folds" in metric for metric in content["metrics"].values())
-    for header in ("value", "95% interval", *(["sd over folds"] if folds else [])):
-        table.add_column(header, justify="right")
+    for header in ("value", "95% interval", *(["fold sd"] if folds else [])):
+        table.add_column(header, justify="right", no_wrap=header == "fold sd")
     table.add_column("")
     for name, metric in content["metrics"].items():
         unit, counted = metric.get("unit"), metric.get("cases", len(cases))

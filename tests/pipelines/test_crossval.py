@@ -173,7 +173,7 @@ def test_atrium_stopped_in_a_fold_goes_on_in_its_epoch_and_then_side_by_side(
     by_fold = cases.groupby("fold")["dice"].mean()
     assert metric["folds"]["values"] == pytest.approx(by_fold.tolist(), rel=1e-4)
     assert metric["folds"]["sd"] == pytest.approx(by_fold.std(), rel=1e-3)
-    assert "sd over folds" in capsys.readouterr().out
+    assert "fold sd" in capsys.readouterr().out
     assert {path.name for path in (folder / "figures").iterdir()} == {"bland_altman.png", "dice_by_case.png"}
     assert_honest(folder, "test")
     assert_recorded(folder, store, "mean_dice", metric["value"])

@@ -196,6 +196,6 @@ def test_results_of_several_checkpoints_say_so_and_show_the_spread_over_folds(tm
     weights = {"path": "runs/atrium/cv", "sha256": "abc", "folds": []}
     folder = write(tmp_path, weights, metrics=metrics)
     assert read_results(folder)[0]["checkpoint"] == weights
-    assert "sd over folds" in printed(folder)
+    assert "fold sd" in printed(folder)
     assert "0.141" in printed(folder)
-    assert "sd over folds" not in printed(write(tmp_path, weights))
+    assert "fold sd" not in printed(write(tmp_path, weights))
