@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -115,6 +115,27 @@ def predict(
     )
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def crossval(
+    context: typer.Context,
+    bundle: BundleName,
+    folds: Annotated[int, typer.Option(min=2, help="How many.")] = 5,
+    name: Annotated[
+        str | None, typer.Option(help="Of the folder and the MLflow run; the same one goes on.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Folds at once, each on its share of the cores.")] = 1,
+    fold_seed: Annotated[int, typer.Option("--fold_seed", min=0, help="Same seed, same folds.")] = 0,
+    last: Annotated[
+        bool, typer.Option("--last", help="Score the last epoch's weights, not the best in validation.")
+    ] = False,
+) -> None:
+    """Train and score a bundle fold by fold; any setting of its train.yaml goes along: --max_epochs 30."""
+    from pipelines.crossval.run import cross_validate
+
+    chosen, overrides = get_bundle(bundle), _overrides(context.args)
+    cross_validate(chosen, overrides, folds, name, jobs, fold_seed, last)
+
+
 @app.command()
 def results(run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder.")]) -> None:
     """Print what an evaluation found."""
@@ -134,6 +155,23 @@ def tracking_uri() -> str:
     path = Path("mlflow.yaml")
     stored = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return os.environ.get("MLFLOW_TRACKING_URI") or stored.get("tracking_uri", "sqlite:///mlflow.db")
+
+
+def _overrides(words: list[str]) -> dict[str, Any]:
+    """Return ``--name value`` and ``--name=value`` as a dictionary, values read as `monai.bundle run` reads them."""
+    from fire.parser import DefaultParseValue
+
+    given, waiting = (
+        {},
+        [part for word in words for part in (word.split("=", 1) if word[:2] == "--" else [word])],
+    )
+    while waiting:
+        name = waiting.pop(0)
+        if not name.startswith("--") or not waiting or waiting[0].startswith("--"):
+            raise UserError(f"expected settings as `--name value`, got `{name}` alone")
+        value = DefaultParseValue(waiting.pop(0))
+        given[name.removeprefix("--")] = list(value) if isinstance(value, tuple) else value
+    return given
 
 
 def _cases(text: str) -> int | list[str]:

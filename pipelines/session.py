@@ -53,7 +53,7 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
     resume, told = parser.config.get("resume"), []
     if resume:
         run_dir = existing_run_dir(resume, needs=LAST)
-        stored = _config_of(run_dir, parser.config["bundle_root"])
+        stored = config_of(run_dir, parser.config["bundle_root"])
         settings, told = resumed(stored, {name: parser[name] for name in overrides})
         parser.config = {"_meta_": parser.config.get("_meta_", {}), **settings}
         _check_values(parser)
@@ -71,7 +71,7 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
     log_to(run_dir / LOG)
     for line in told:
         logger.warning(line)
-    _write_config(parser.config, run_dir)
+    write_config(parser.config, run_dir)
     set_determinism(seed=parser.get_parsed_content("seed"))
     logger.info("Run folder: %s", run_dir)
 
@@ -90,7 +90,7 @@ def begin_use() -> None:
     config = parser.config
     checkpoint = _checkpoint(config)
     if (checkpoint.parent / CONFIG).is_file():
-        stored = _config_of(checkpoint.parent, config["bundle_root"])
+        stored = config_of(checkpoint.parent, config["bundle_root"])
         given = {re.split("#|::", name)[0] for name in overrides}
         config |= {k: stored[k] for k in config["trained_with"] if k in stored and k not in given}
     else:
@@ -98,6 +98,23 @@ def begin_use() -> None:
     config["ckpt_path"] = str(checkpoint)
     parser.parse(True)
     logger.info("Checkpoint: %s", checkpoint)
+
+
+def checked_config(config_file: str | Path, overrides: Mapping[str, Any]) -> ConfigParser:
+    """Return the parsed config of a training as it would begin with ``overrides``, after the same checks of it.
+
+    Raises:
+        UserError: for an id that the config does not define, or a setting out of range.
+    """
+    parser = ConfigParser()
+    parser.read_config(str(config_file))
+    defined = ConfigParser.load_config_files(str(config_file))
+    refuse_unknown({}, overrides, defined)  # before: an unknown id inside a block cannot be set
+    parser.update(dict(overrides))
+    parser.resolve_macro_and_relative_ids()
+    refuse_unknown(parser.config, overrides, defined)
+    _check_values(parser)
+    return parser
 
 
 def _checkpoint(config: Mapping[str, Any]) -> Path:
@@ -173,7 +190,7 @@ def _callers() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _config_of(run_dir: Path, bundle_root: str) -> dict[str, Any]:
+def config_of(run_dir: Path, bundle_root: str) -> dict[str, Any]:
     """Return the config of a run folder; refuse one that is damaged or of another bundle."""
     path = run_dir / CONFIG
     try:
@@ -190,7 +207,12 @@ def _config_of(run_dir: Path, bundle_root: str) -> dict[str, Any]:
     return config
 
 
-def _write_config(config: Mapping[str, Any], run_dir: Path) -> None:
+def write_config(config: Mapping[str, Any], run_dir: Path) -> None:
+    """Write the config of a run into its folder.
+
+    Raises:
+        UserError: when the folder cannot be written.
+    """
     content = {name: value for name, value in config.items() if name != "_meta_"} | {"run_dir": None}
     try:
         write_text(run_dir / CONFIG, yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True))

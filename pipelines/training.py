@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from pipelines.checkpoints import RunCheckpoints
 from pipelines.datasets.datalist import datalist_hash, dataset_hash, write_datalist
 from pipelines.errors import UserError
 from pipelines.history import History
+from pipelines.interrupts import termination_as_interrupt
 from pipelines.progress import EpochProgress, readable_time
 from pipelines.runs import BEST, CASES, CONFIG, DATALIST, LAST, read_json
 from pipelines.settings import parameters
@@ -90,7 +88,7 @@ class Training:
             self.checkpoints.restore(self.trainer, self.evaluator)
         started = time.monotonic()
         try:
-            with _termination_as_interrupt():
+            with termination_as_interrupt():
                 self._open(digest)
                 self.trainer.run()
         except KeyboardInterrupt:
@@ -203,20 +201,3 @@ def stack_outputs(outputs: Sequence[dict]) -> tuple[torch.Tensor, torch.Tensor]:
         torch.stack([output[key].as_subclass(torch.Tensor) for output in outputs])
         for key in ("logits", "label")
     )
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let a polite request to stop (SIGTERM) end what runs inside as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield
-        return
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

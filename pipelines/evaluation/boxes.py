@@ -113,7 +113,11 @@ def _errors(cases: pd.DataFrame, prefix: str) -> dict[str, dict[str, Any]]:
 
 
 def ratio_cases(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose ratio can be compared: ratio and reference known, PA or of unknown view."""
+    """Return the rows whose ratio can be compared: ratio and reference known, PA or of unknown view.
+
+    A view is unknown where it is "" or, in a table that was read from a file, missing.
+    """
+    cases = cases.assign(view=cases["view"].fillna(""))
     return cases[cases["view"].isin(RATIO_VIEWS)].dropna(subset=["ratio", "reference_ratio"])
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.evaluation.boxes import EDGES, SIZES
-from pipelines.evaluation.figures import BLUE, GREY, ORANGE, SKY, new_figure, save_figure, tidy
+from pipelines.evaluation.boxes import EDGES, SIZES, ratio_cases
+from pipelines.evaluation.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    bland_altman_figure,
+    new_figure,
+    save_figure,
+    tidy,
+)
 from pipelines.readers.xray import read_xray_shown
 
 if TYPE_CHECKING:
@@ -19,6 +29,14 @@ if TYPE_CHECKING:
 Boxes = Sequence[tuple[Sequence[float], Sequence[float]]]
 _SHOWN = 12
 _NAMES = ("left edge", "upper edge", "right edge", "lower edge", "width", "height")
+
+
+def box_figures(cases: pd.DataFrame, folder: Path) -> None:
+    """Draw what a table of box scores shows: the errors and, where known, the ratio's agreement, in ``folder``."""
+    error_figure(cases, folder / "error_by_edge.png")
+    if "ratio" in cases and len(pairs := ratio_cases(cases)):
+        columns, path = ("ratio", "reference_ratio"), folder / "bland_altman_ratio.png"
+        bland_altman_figure(pairs, path, columns, "cardiothoracic ratio", unit="")
 
 
 def gallery_figure(

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.datasets.datalist import Case
-from pipelines.evaluation.boxes import edges_ratio, ratio_cases, score_box, summarise_boxes
-from pipelines.evaluation.boxes_figures import error_figure, gallery_figure
-from pipelines.evaluation.figures import bland_altman_figure
+from pipelines.evaluation.boxes import edges_ratio, score_box, summarise_boxes
+from pipelines.evaluation.boxes_figures import box_figures, gallery_figure
 from pipelines.evaluation.results import write_results
 from pipelines.evaluation.scores import CaseScores
 from pipelines.readers.xray import read_xray_reduced
@@ -102,12 +101,9 @@ class BoxScores(CaseScores):
         cases, figures = self._cases(), self.folder / "figures"
         write_results(self.folder, self.bundle, self.checkpoint, self.dataset, cases, self._metrics)
         self._tell(cases)
-        error_figure(cases, figures / "error_by_edge.png")
+        box_figures(cases, figures)
         images = [self.known[name]["image"] for name in cases["case"]]
         gallery_figure(cases, images, self._boxes, figures / "gallery.png")
-        if self._metrics.get("ratio_mae", {}).get("cases"):
-            columns, path = ("ratio", "reference_ratio"), figures / "bland_altman_ratio.png"
-            bland_altman_figure(ratio_cases(cases), path, columns, "cardiothoracic ratio", unit="")
 
     def _tell(self, cases: pd.DataFrame) -> None:
         """Say what the numbers do not cover."""

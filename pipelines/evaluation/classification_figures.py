@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MARKS = {"rule_out": "v", "balanced": "o", "rule_in": "^"}
+
+
+def classification_figures(cases: pd.DataFrame, folder: Path) -> None:
+    """Draw what a table of cases shows: ROC, precision and recall, reliability and confusion, in ``folder``."""
+    roc_figure(cases, folder / "roc.png")
+    precision_recall_figure(cases, folder / "precision_recall.png")
+    reliability_figure(cases, folder / "reliability.png")
+    confusion_figure(cases, folder / "confusion.png")
 
 
 def roc_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> None:

@@ -127,10 +127,7 @@ class ClassificationScores:
 
     def _draw(self, cases: Sequence[Case], table: pd.DataFrame, maps: Sequence[np.ndarray]) -> None:
         folder = self.target.folder / "figures"
-        figures.roc_figure(table, folder / "roc.png")
-        figures.precision_recall_figure(table, folder / "precision_recall.png")
-        figures.reliability_figure(table, folder / "reliability.png")
-        figures.confusion_figure(table, folder / "confusion.png")
+        figures.classification_figures(table, folder)
         worst = _worst(table)
         pictures = [_overlay(cases[row], maps[row], table["probability"][row]) for row in worst]
         figures.errors_figure(pictures, [_title(table.iloc[row]) for row in worst], folder / "errors.png")

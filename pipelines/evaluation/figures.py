@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,12 @@ def bland_altman_figure(
     )
     axes.margins(y=0.15)
     save_figure(figure, path)
+
+
+def segmentation_figures(cases: pd.DataFrame, folder: Path) -> None:
+    """Draw what a table of segmentation scores shows: ``bland_altman.png`` and ``dice_by_case.png`` in ``folder``."""
+    bland_altman_figure(cases, folder / "bland_altman.png")
+    dice_by_case_figure(cases, folder / "dice_by_case.png")
 
 
 def dice_by_case_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> None:

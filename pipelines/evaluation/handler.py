@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.evaluation.figures import bland_altman_figure, dice_by_case_figure
+from pipelines.evaluation.figures import segmentation_figures
 from pipelines.evaluation.overlays import Excerpt, draw_excerpt, excerpt
 from pipelines.evaluation.results import write_results
 from pipelines.evaluation.scores import CaseScores
@@ -80,8 +80,7 @@ class SegmentationScores(CaseScores):
         cases = self._cases()
         write_results(self.folder, self.bundle, self.checkpoint, self.dataset, cases, self._metrics)
         figures = self.folder / "figures"
-        bland_altman_figure(cases, figures / "bland_altman.png")
-        dice_by_case_figure(cases, figures / "dice_by_case.png")
+        segmentation_figures(cases, figures)
         for old in figures.glob("overlay_*.png"):
             old.unlink()
         for name, row in _notable(cases).items():

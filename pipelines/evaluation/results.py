@@ -78,7 +78,7 @@ def summarise(
 def write_results(
     folder: str | os.PathLike[str],
     bundle: str,
-    checkpoint: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | Mapping[str, Any],
     dataset: Mapping[str, Any],
     cases: pd.DataFrame,
     metrics: Mapping[str, Mapping[str, Any]],
@@ -88,7 +88,8 @@ def write_results(
     Args:
         folder: made when missing.
         bundle: "atrium", "pneumonia" or "cardiac".
-        checkpoint: the file that was evaluated; its SHA-256 is recorded.
+        checkpoint: the file that was evaluated, whose SHA-256 is recorded; or what to record, ``path`` and ``sha256``,
+            where the cases were not all scored by one.
         dataset: ``dir`` and ``hash``; ``cases`` is counted here.
         cases: a row a case, first column ``case``, each case once; NaN becomes an empty cell, numbers keep 6
             digits.
@@ -99,12 +100,9 @@ def write_results(
         ValueError: the first column is not ``case``.
     """
     _require_cases(cases)
-    checkpoint = Path(checkpoint)
-    if not checkpoint.is_file():
-        raise UserError(f"expected the evaluated checkpoint at {checkpoint}, found no file; give its path")
     content = {
         "bundle": bundle,
-        "checkpoint": {"path": str(checkpoint), "sha256": sha256_file(checkpoint)},
+        "checkpoint": checkpoint if isinstance(checkpoint, Mapping) else _identified(Path(checkpoint)),
         "dataset": {**dataset, "cases": len(cases)},
         "metrics": metrics,
     }
@@ -115,6 +113,12 @@ def write_results(
         raise UserError(
             f"cannot write results into {folder} ({error.strerror}); give a writable folder"
         ) from error
+
+
+def _identified(checkpoint: Path) -> dict[str, str]:
+    if not checkpoint.is_file():
+        raise UserError(f"expected the evaluated checkpoint at {checkpoint}, found no file; give its path")
+    return {"path": str(checkpoint), "sha256": sha256_file(checkpoint)}
 
 
 def read_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -135,24 +139,32 @@ def read_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], pd.Dat
 def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     """Print the metrics of ``folder``: value, 95% interval, unit, and how many cases count where not all do.
 
+    Of a cross-validation also the standard deviation over the folds.
+
     Raises:
         UserError: as ``read_results``.
     """
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     content, cases = read_results(folder)
     title = Text(f"{content['bundle']}: {len(cases)} case{'s' * (len(cases) != 1)}")
-    table = Table("metric", title=title, title_justify="left")
-    for header in ("value", "95% interval"):
-        table.add_column(header, justify="right")
+    table = Table(Column("metric", no_wrap=True), title=title, title_justify="left")
+    folds = any("folds" in metric for metric in content["metrics"].values())
+    for header in ("value", "95% interval", *(["fold sd"] if folds else [])):
+        table.add_column(header, justify="right", no_wrap=header == "fold sd")
     table.add_column("")
     for name, metric in content["metrics"].items():
         unit, counted = metric.get("unit"), metric.get("cases", len(cases))
         interval = " to ".join(_number(end, unit) for end in metric.get("ci95") or ())
         note = "" if counted == len(cases) else f"({counted} of {len(cases)} cases)"
+        spread = [_number(metric.get("folds", {}).get("sd"), unit)] if folds else []
         table.add_row(
-            Text(name), _number(metric["value"], unit), interval or "-", f"{unit or ''} {note}".strip()
+            Text(name),
+            _number(metric["value"], unit),
+            interval or "-",
+            *spread,
+            f"{unit or ''} {note}".strip(),
         )
     console.print(table)
 

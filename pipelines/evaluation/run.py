@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 
 from pipelines.datasets.datalist import Case, Split, dataset_hash, read_datalist
 from pipelines.datasets.splits import SPLITS
 from pipelines.errors import UserError, nearest
-from pipelines.evaluation.results import read_results
+from pipelines.evaluation.results import CASES_FILE, METRICS_FILE, read_results
 from pipelines.progress import track
 from pipelines.runs import DATALIST, TRACKING
+
+if TYPE_CHECKING:
+    from pipelines.tracking import RunTracker
 
 
 class Target:
@@ -120,19 +123,30 @@ def _log(target: Target, tracking_uri: str, experiment_name: str) -> None:
 
     from pipelines.tracking import RunTracker
 
-    content, _ = read_results(target.folder)
-    folder = f"evaluation/{target.part}"
     try:
         tracker = RunTracker(target.run_dir, experiment_name, tracking_uri)
         with tracker.rejoined():
-            tracker.log_metrics(evaluation_metrics(target.part, content["metrics"]))
-            tracker.log_files(target.folder / "cases.csv", target.folder / "metrics.json", folder=folder)
-            tracker.log_files(*sorted((target.folder / "figures").glob("*.png")), folder=f"{folder}/figures")
+            log_results(tracker, target.folder, target.part)
     except (UserError, MlflowException) as error:
         raise UserError(
             f"{str(error).splitlines()[0][:300]}\n"
             f"The results are in {target.folder}, but not in MLflow: mend the store and evaluate again."
         ) from error
+
+
+def log_results(tracker: RunTracker, folder: Path, part: str) -> None:
+    """Log the result contract and the figures that are in ``folder`` to the open run of ``tracker``.
+
+    Args:
+        tracker: the run.
+        folder: see :func:`pipelines.evaluation.results.read_results`.
+        part: what was scored: "val", "test", …, "crossval".
+    """
+    content, _ = read_results(folder)
+    tracker.log_metrics(evaluation_metrics(part, content["metrics"]))
+    where = f"evaluation/{part}"
+    tracker.log_files(folder / CASES_FILE, folder / METRICS_FILE, folder=where)
+    tracker.log_files(*sorted((folder / "figures").glob("*.png")), folder=f"{where}/figures")
 
 
 def evaluation_metrics(part: str, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import pytest
 from pipelines.errors import UserError
 from pipelines.registry import BUNDLES, Bundle, get_bundle
 
-FUNCTIONS = ("fetch", "phantom", "check")
+FUNCTIONS = ("fetch", "phantom", "check", "cases", "summarise", "figures")
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -37,3 +37,18 @@ def test_config_outside_the_projects_folder_says_where_to_go(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no bundles/atrium/train.yaml in .* in the project's folder"):
         get_bundle("atrium").config("train")
+
+
+def test_metrics_of_a_table_take_patients_where_the_task_knows_of_them(monkeypatch):
+    table = {"case": ["a", "b"]}
+    calls = []
+    monkeypatch.setattr(
+        "pipelines.evaluation.segmentation.summarise_cases", lambda cases: calls.append(cases)
+    )
+    monkeypatch.setattr(
+        "pipelines.evaluation.classification_report.summarise", lambda cases, groups: calls.append(groups)
+    )
+    BUNDLES["atrium"].metrics(table, ["p", "p"])
+    BUNDLES["pneumonia"].metrics(table, ["p", "p"])
+    BUNDLES["pneumonia"].metrics(table)
+    assert calls == [table, ["p", "p"], ["a", "b"]]

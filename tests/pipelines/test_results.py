@@ -187,3 +187,15 @@ def test_a_malformed_table_of_cases_is_refused(tmp_path, checkpoint, content):
     (write(tmp_path, checkpoint) / "cases.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"cases.csv, got .*evaluate again"):
         read_results(tmp_path)
+
+
+def test_results_of_several_checkpoints_say_so_and_show_the_spread_over_folds(tmp_path):
+    metrics = {
+        "mean_dice": {"value": 0.9, "ci95": None, "unit": None, "folds": {"values": [0.8, 1.0], "sd": 0.1414}}
+    }
+    weights = {"path": "runs/atrium/cv", "sha256": "abc", "folds": []}
+    folder = write(tmp_path, weights, metrics=metrics)
+    assert read_results(folder)[0]["checkpoint"] == weights
+    assert "fold sd" in printed(folder)
+    assert "0.141" in printed(folder)
+    assert "fold sd" not in printed(write(tmp_path, weights))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-
-import pytest
 import torch
 from monai.data import MetaTensor
 
-from pipelines.training import _termination_as_interrupt, batch_loss, stack_outputs
+from pipelines.training import batch_loss, stack_outputs
 
 
 def test_the_loss_of_a_batch_is_free_of_its_graph():
@@ -29,23 +24,3 @@ def test_decollated_outputs_become_batches_of_plain_tensors():
     assert type(logits) is torch.Tensor
     assert logits[:, 0, 0, 0, 0].tolist() == [1, 2]
     assert label[:, 0, 0, 0, 0].tolist() == [-1, -2]
-
-
-def test_a_request_to_stop_interrupts_as_ctrl_c_does_and_only_meanwhile():
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), _termination_as_interrupt():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_training_may_run_in_a_thread_of_another_program():
-    done = []
-
-    def run():
-        with _termination_as_interrupt():
-            done.append(True)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert done == [True]
