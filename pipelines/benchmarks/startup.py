@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -92,17 +91,15 @@ def first_step() -> None:
 
     from pipelines.launch import run_bundle
 
-    # of the arguments, which it is not in; into the config it is merged
-    warnings.filterwarnings("ignore", message="Can't merge entry")
     config, knobs = sys.argv[1], json.loads(sys.argv[2])
-    run_bundle(config, **knobs, **{"+train#handlers": [{"_target_": f"{__name__}.StopAfterFirstStep"}]})
+    run_bundle(config, **knobs, **{"whole_run#extras": [{"_target_": f"{__name__}.StopAfterFirstStep"}]})
 
 
 class StopAfterFirstStep:
     """Handler that ends the process, at once, when a trainer has made its first step."""
 
-    def attach(self, engine: Engine) -> None:
-        """Wait for the first step of ``engine``."""
+    def attach(self, trainer: Engine, *_: Any) -> None:
+        """Wait for the first step of ``trainer``; one of a run's ``extras``."""
         from ignite.engine import Events
 
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: os._exit(0))
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: os._exit(0))
