@@ -25,7 +25,7 @@ OTHERS = [engine for engine in ENGINES if engine != "pytorch"]
 RESNET = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 8, 8], "spatial_dims": 2}
 RESNET |= {"n_input_channels": 1, "num_classes": 1}
 UNET = {"in_channels": 3, "features": 4, "channels": [4, 8, 8], "strides": [2, 2], "num_res_units": 1}
-UNET |= {"act": ["LEAKYRELU", {"negative_slope": 0.2, "inplace": True}], "norm": "INSTANCE"}
+UNET |= {"act": ["LEAKYRELU", {"negative_slope": 0.2, "inplace": True}], "norm": "BATCH"}
 NETWORKS = {
     # the U-Net meets slices of three planes, the others images of one size
     "atrium": (lambda: HeadedUNet(**UNET), [(5, 3, 32, 24), (5, 3, 24, 16), (2, 3, 16, 32), (1, 3, 32, 24)]),
