@@ -59,7 +59,7 @@ class EngineNetwork(nn.Module):
         plain = inputs.as_subclass(torch.Tensor).float()
         if self._run is None:
             with torch.inference_mode(mode=False), torch.no_grad():  # tensors of inference are not traced
-                self._run = _COMPILE[self.engine](self.network, torch.rand(plain.shape))
+                self._run = _COMPILE[self.engine](self.network, torch.rand(2, *plain.shape[1:]))
         return self._run(plain.contiguous())
 
 

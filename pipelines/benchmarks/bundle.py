@@ -77,17 +77,14 @@ def training(bundle: Bundle, folder: Path, dataset_dir: Path | None, images: int
         folder: for its runs, caches and MLflow store.
         images: of an epoch.
         **overrides: of ``train.yaml``.
-        dataset_dir: None makes a phantom that fills an epoch of ``images`` images.
+        dataset_dir: None makes a phantom that fills an epoch of ``images`` images; a real one keeps its image cache.
     """
     given: dict[str, Any] = {}
     if dataset_dir is None:
         cases, validating = (8, 2) if bundle.name == "atrium" else (images + images // 8, images // 8)
         dataset_dir = phantom(bundle, folder, cases)
         given = {"train_cases": cases - validating, "val_cases": validating}
+        given["cache_dir"] = str(folder / "cache")
     given |= {"dataset_dir": str(dataset_dir), "output_dir": str(folder / "runs"), "run_name": "benchmark"}
-    given |= {
-        "cache_dir": str(folder / "cache"),
-        "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
-        "experiment_name": "benchmark",
-    }
+    given |= {"tracking_uri": f"sqlite:///{folder / 'mlflow.db'}", "experiment_name": "benchmark"}
     return BundleObjects(bundle.config("train"), **{**given, **overrides})

@@ -93,7 +93,15 @@ def test_training_on_xrays_is_measured(stores, xrays, name):
     network = RESNET if name == "pneumonia" else {"_target_": "pipelines.heatmaps.EdgeResNet"}
     if name == "cardiac":
         network |= {"axes": "$heatmaps.edge_axes(@thorax)", "widen_factor": 0.0625}
-    found = benchmark_train(get_bundle(name), xrays / name, rounds=1, images=8, **SMALL, network_def=network)
+    found = benchmark_train(
+        get_bundle(name),
+        xrays / name,
+        rounds=1,
+        images=8,
+        **SMALL,
+        network_def=network,
+        cache_dir=str(stores / "cache"),
+    )
     assert numbers(found) == TRAIN
 
 
