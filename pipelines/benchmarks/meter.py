@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents, SupervisedTrainer
 from monai.utils import CommonKeys
 from torch.utils.data import DataLoader
+
+Shape = tuple[int, ...]
 
 
 class EpochMeter:
@@ -29,6 +31,8 @@ class EpochMeter:
     Attributes:
         loop_s: seconds of each epoch after the first.
         images: of each epoch after the first.
+        shapes: how many batches of each shape each of them had.
+        batches: one batch, image and label, of each shape.
         validation_s: seconds of each validation, with what is written after it.
     """
 
@@ -43,9 +47,10 @@ class EpochMeter:
         self.loop_s: list[float] = []
         self.validation_s: list[float] = []
         self.images: list[int] = []
-        self.batches: dict[tuple[int, ...], tuple[Any, Any]] = {}  # one of each shape
-        self.shapes: Counter[tuple[int, ...]] = Counter()  # of the last epoch
-        self._started, self._seen, self._validating = 0.0, 0, 0.0
+        self.batches: dict[Shape, tuple[Any, Any]] = {}
+        self.shapes: list[Counter[Shape]] = []
+        self._now: Counter[Shape] = Counter()
+        self._started, self._validating = 0.0, 0.0
         if images is not None:
             most = max(1, images // batch_size(trainer.data_loader))
             trainer.state.epoch_length = min(trainer.state.epoch_length, most)
@@ -55,18 +60,19 @@ class EpochMeter:
             evaluator.add_event_handler(Events.STARTED, self._validate)
             evaluator.add_event_handler(Events.COMPLETED, self._validated)
 
+    def alone(self) -> dict[Shape, float]:
+        """Return :func:`step_seconds` of the shapes met so far, of about half as many steps as an epoch has."""
+        steps = max(2, self.trainer.state.epoch_length // len(self.batches) // 2)
+        return step_seconds(self.trainer, self.batches, steps)
+
     def start(self) -> None:
         """Start the clock of an epoch anew, where other things happened since the one before."""
         self._started = now(self.trainer.state.device)
 
     def _look(self, trainer: Engine) -> None:
         image, label = (trainer.state.output[key] for key in (CommonKeys.IMAGE, CommonKeys.LABEL))
-        shape = tuple(image.shape)
-        if trainer.state.epoch == 1:
-            self.batches.setdefault(shape, (image, label))
-        if shape in self.batches:  # a rare last batch of another size is not worth a step of its own
-            self.shapes[shape] += 1
-        self._seen += len(image)
+        self.batches.setdefault(tuple(image.shape), (image, label))
+        self._now[tuple(image.shape)] += 1
 
     def _validate(self) -> None:
         self._validating = now(self.trainer.state.device)
@@ -79,9 +85,10 @@ class EpochMeter:
         if trainer.state.epoch > 1:
             validated = self.validation_s[-1] if self._validating > self._started else 0.0
             self.loop_s.append(ended - self._started - validated)
-            self.images.append(self._seen)
+            self.images.append(sum(count * shape[0] for shape, count in self._now.items()))
+            self.shapes.append(self._now)
         self.between()
-        self.shapes, self._seen = Counter(), 0
+        self._now = Counter()
         self.start()
 
 
@@ -90,39 +97,40 @@ def batch_size(loader: DataLoader) -> int:
     return loader.batch_size or loader.batch_sampler.batch_size
 
 
-def step_seconds(trainer: SupervisedTrainer, meter: EpochMeter, steps: int = 4) -> float:
-    """Return the seconds that the network alone takes for the batches of the last epoch.
+def step_seconds(trainer: SupervisedTrainer, batches: Mapping[Shape, Any], steps: int) -> dict[Shape, float]:
+    """Return the seconds that the network alone takes for a batch of each shape, the median of ``steps``.
 
     It is the trainer's own step (forward, loss, backward, optimizer, with its precision and memory format) on batches
-    that stay where they are, one of each shape: no loader, augmentation, event or handler. A shape's median step counts
-    as often as the epoch had that shape.
+    that stay where they are: no loader, augmentation, event or handler.
 
     Args:
         trainer: in training; its weights go on from where the steps leave them.
-        meter: of the trainer.
+        batches: shape to image and label.
         steps: of each shape.
     """
     prepare, output = trainer.prepare_batch, trainer.state.output
-    total = 0.0
+    trainer.fire_event = lambda *_: None
     try:
-        for shape, count in meter.shapes.items():
-            resident = meter.batches[shape]
+        seconds = {}
+        for shape, resident in batches.items():
             trainer.prepare_batch = lambda *_, resident=resident, **__: resident
-            trainer.fire_event = lambda *_: None
-            total += count * _median_seconds(trainer, min(steps, count))
+            seconds[shape] = statistics.median(_step(trainer) for _ in range(steps))
+        return seconds
     finally:
         trainer.prepare_batch, trainer.state.output = prepare, output
         del trainer.fire_event  # the method shows again
-    return total
 
 
-def _median_seconds(trainer: SupervisedTrainer, steps: int) -> float:
-    seconds = []
-    for _ in range(steps):
-        started = now(trainer.state.device)
-        trainer._iteration(trainer, {})  # what MONAI's engine calls for a batch
-        seconds.append(now(trainer.state.device) - started)
-    return statistics.median(seconds)
+def _step(trainer: SupervisedTrainer) -> float:
+    started = now(trainer.state.device)
+    trainer._iteration(trainer, {})  # what MONAI's engine calls for a batch
+    return now(trainer.state.device) - started
+
+
+def epoch_seconds(shapes: Mapping[Shape, int], *turns: Mapping[Shape, float]) -> float:
+    """Return the seconds of an epoch of so many batches of each shape, from the mean of the turns that measured it."""
+    known = {shape: [turn[shape] for turn in turns if shape in turn] for shape in shapes}
+    return sum(count * statistics.mean(known[shape]) for shape, count in shapes.items())
 
 
 def now(device: torch.device | str) -> float:

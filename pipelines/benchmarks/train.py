@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,7 +12,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 
 from pipelines.benchmarks.bundle import scratch, training
-from pipelines.benchmarks.meter import EpochMeter, step_seconds
+from pipelines.benchmarks.meter import EpochMeter, epoch_seconds
 from pipelines.benchmarks.plain import plain_trainer
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 from pipelines.registry import Bundle
@@ -39,7 +40,7 @@ def benchmark_train(
         run, trainer = objects.component("whole_run"), objects.component("train#trainer")
         evaluator = objects.component("validate#evaluator")
         rest = _Rest(plain_trainer(objects, bundle.name, images, folder))
-        meter = EpochMeter(trainer, evaluator, images, lambda: rest.turn(trainer, meter))
+        meter = EpochMeter(trainer, evaluator, images, lambda: rest.turn(meter))
         full_epoch, interval = len(trainer.data_loader), objects.component("val_interval")
         run.run()
     settings = {"rounds": rounds, "images": meter.images[-1], "device": str(trainer.state.device)}
@@ -56,34 +57,36 @@ class _Rest:
     """What is measured between two epochs of the bundle: the network, the plain bundle and its network, the network."""
 
     def __init__(self, plain: SupervisedTrainer) -> None:
-        self.before: list[float] = []  # the network, after the plain bundle's turn
-        self.after: list[float] = []  # and before it
-        self.plain_network: list[float] = []
-        self.plain = EpochMeter(plain, None, None, self._plain_network)
+        self.before: list[dict] = []  # the network, before each epoch that counts
+        self.after: list[dict] = []
+        self.plain_network: list[dict] = []
+        self.plain = EpochMeter(plain, None, None, lambda: self.plain_network.append(self.plain.alone()))
         plain.add_event_handler(Events.EPOCH_STARTED, self.plain.start)  # other things happened meanwhile
 
-    def turn(self, trainer: SupervisedTrainer, meter: EpochMeter) -> None:
-        if trainer.state.epoch > 1:
-            self.after.append(step_seconds(trainer, meter))
-        self.plain.trainer.state.max_epochs = trainer.state.epoch
+    def turn(self, meter: EpochMeter) -> None:
+        if meter.loop_s:
+            self.after.append(meter.alone())
+        self.plain.trainer.state.max_epochs = meter.trainer.state.epoch
         self.plain.trainer.run()
-        self.before.append(step_seconds(trainer, meter))
+        self.before.append(meter.alone())
 
-    def _plain_network(self) -> None:
-        seconds = step_seconds(self.plain.trainer, self.plain)
-        if self.plain.trainer.state.epoch > 1:
-            self.plain_network.append(seconds)
+    def network_s(self, meter: EpochMeter) -> list[float]:
+        """Return the seconds of the bundle's network alone, one number an epoch."""
+        return [epoch_seconds(*one) for one in zip(meter.shapes, self.before, self.after, strict=False)]
+
+    def plain_network_s(self) -> list[float]:
+        """Return the seconds of the plain bundle's network alone, one number an epoch, before and after it."""
+        turns = pairwise(self.plain_network)
+        return [epoch_seconds(one, *two) for one, two in zip(self.plain.shapes, turns, strict=True)]
 
 
 def _figures(meter: EpochMeter, rest: _Rest) -> list[Figure]:
-    pairs = zip(rest.before, rest.after, strict=False)
-    network_s = [(before + after) / 2 for before, after in pairs]
     plain = rest.plain
     speeds = {
         "loop": _speeds(meter.images, meter.loop_s),
-        "network": _speeds(meter.images, network_s),
+        "network": _speeds(meter.images, rest.network_s(meter)),
         "plain": _speeds(plain.images, plain.loop_s),
-        "plain network": _speeds(plain.images, rest.plain_network),
+        "plain network": _speeds(plain.images, rest.plain_network_s()),
     }
     return figures(speeds)
 

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.benchmarks import memory, startup, train
+from pipelines.benchmarks.meter import epoch_seconds
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 
 
@@ -97,3 +98,10 @@ def test_memory_figures_from_made_up_peaks():
     assert found["training, largest distance from a line", ""].value == pytest.approx(0, abs=1e-9)
     flat = found["prediction of 4", "that of 1"]
     assert (flat.ratio, flat.met) == (pytest.approx(1.05), True)
+
+
+def test_an_epoch_of_the_network_alone_is_made_of_its_own_batches():
+    wide, high = (16, 5, 128, 96), (16, 5, 96, 64)
+    before, after = {wide: 0.4, high: 0.2}, {wide: 0.6, high: 0.4}
+    assert epoch_seconds({wide: 3, high: 10}, before, after) == pytest.approx(3 * 0.5 + 10 * 0.3)
+    assert epoch_seconds({wide: 2}, before) == pytest.approx(0.8)
