@@ -157,6 +157,9 @@ def benchmark(
     rounds: Annotated[int, typer.Option(min=1, help="How often; medians are shown.")] = 3,
     images: Annotated[int, typer.Option(min=16, help="Of a training's epoch, at most.")] = 320,
     engine: Annotated[str, typer.Option(help="What predicts: pytorch, openvino or onnxruntime.")] = "pytorch",
+    ckpt_path: Annotated[
+        Path | None, typer.Option("--ckpt_path", help="Weights that predict; default: random ones.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -165,7 +168,7 @@ def benchmark(
 
     from pipelines.benchmarks.run import run_benchmark
 
-    found = run_benchmark(kind, get_bundle(bundle), dataset_dir, rounds, images, engine, quick)
+    found = run_benchmark(kind, get_bundle(bundle), dataset_dir, rounds, images, engine, ckpt_path, quick)
     if as_json:
         typer.echo(found.to_json())
     else:

@@ -28,6 +28,7 @@ def benchmark_predict(
     rounds: int = 3,
     cases: int | None = None,
     engine: str = PYTORCH,
+    ckpt_path: Path | None = None,
     **overrides: Any,
 ) -> Benchmark:
     """Compare a bundle's prediction with its network, in turns, so that a busy machine hits both alike.
@@ -35,21 +36,21 @@ def benchmark_predict(
     - ``prediction``: ``inference.yaml`` as it is, from the files to result, mask or overlay, and summary on the disk.
     - ``network``: the same network on random batches of the shapes that the prediction gave it.
 
-    The weights are random: no time depends on them.
-
     Args:
         bundle: what predicts.
         inputs: a file, a folder or a data set; None makes phantoms.
         rounds: how often to predict everything; once more warms up, and with 0 that is all.
         cases: phantoms to make, or files of ``inputs`` to take at most; None is 1 volume or 200 X-rays.
         engine: see :mod:`pipelines.engines`; others than PyTorch are compared with PyTorch in float32 as well.
+        ckpt_path: weights or a run folder; None is random weights. The network's time does not depend on them, but
+            what they mark in a volume is noise, whose outline takes longer to draw than an atrium's.
         **overrides: of ``inference.yaml``.
     """
     cases = cases or (VOLUMES if bundle.name == "atrium" else XRAYS)
     with scratch() as folder:
         files = _files(bundle, folder, inputs, cases)
         given = {"dataset_dir": [str(file) for file in files], "output_dir": str(folder / "out")}
-        given |= {"ckpt_path": str(_weights(bundle, folder, overrides)), **overrides}
+        given |= {"ckpt_path": str(ckpt_path or _weights(bundle, folder, overrides)), **overrides}
         plain = BundleObjects(bundle.config("inference"), **given)
         pytorch, shapes = plain.component("network"), []
         hook = pytorch.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))

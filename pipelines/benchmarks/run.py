@@ -19,6 +19,7 @@ def run_benchmark(
     rounds: int = 3,
     images: int = 320,
     engine: str = "pytorch",
+    ckpt_path: Path | None = None,
     quick: bool = False,
 ) -> Benchmark:
     """Measure one thing about a bundle.
@@ -30,6 +31,7 @@ def run_benchmark(
         rounds: how often.
         images: of a training's epoch, at most.
         engine: what predicts.
+        ckpt_path: the weights that predict; None is random ones.
         quick: a few small cases, to see that it works; its numbers mean little.
 
     Raises:
@@ -46,6 +48,7 @@ def run_benchmark(
         from pipelines.benchmarks.predict import benchmark_predict as measure
 
         options |= {"inputs": dataset_dir, "engine": engine, "cases": 4 if quick else None}
+        options["ckpt_path"] = ckpt_path
     elif kind == "prepare":
         return _prepare(bundle, dataset_dir, rounds, 8 if quick else 200)
     elif kind == "startup":
