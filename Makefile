@@ -64,7 +64,7 @@ clean: ## remove .venv, demo/ and caches; data/, runs/, predictions/ and the MLf
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/test.stamp: requirements-test.txt .venv/demo.stamp
+.venv/test.stamp: requirements-test.txt requirements-engines.txt .venv/demo.stamp
 	@echo "Installing the test tools of requirements-test.txt into .venv"
 	@$(PIP) -r requirements-test.txt
 	@touch $@

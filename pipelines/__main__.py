@@ -102,11 +102,12 @@ def predict(
         Path | None, typer.Option("--ckpt_path", help="Default: the best weights of the newest finished run.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
+    engine: Annotated[str | None, typer.Option(help="pytorch (default), openvino or onnxruntime.")] = None,
 ) -> None:
     """Predict images with a trained bundle: results, overlays, and masks in the inputs' own grid."""
     from pipelines.launch import run_bundle
 
-    overrides = {"ckpt_path": str(ckpt_path) if ckpt_path else None, "device": device}
+    overrides = {"ckpt_path": str(ckpt_path) if ckpt_path else None, "device": device, "engine": engine}
     run_bundle(
         get_bundle(bundle).config("inference"),
         dataset_dir=[str(path) for path in inputs],
@@ -144,6 +145,34 @@ def results(run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run f
     from pipelines.evaluation.results import print_results
 
     print_results(run, Console())
+
+
+@app.command()
+def benchmark(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="train, predict, prepare, startup or memory.")],
+    bundle: BundleName,
+    dataset_dir: Annotated[
+        Path | None, typer.Option("--dataset_dir", help="Or files to predict; default: phantoms.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often; medians are shown.")] = 3,
+    images: Annotated[int, typer.Option(min=16, help="Of a training's epoch, at most.")] = 320,
+    engine: Annotated[str, typer.Option(help="What predicts: pytorch, openvino or onnxruntime.")] = "pytorch",
+    ckpt_path: Annotated[
+        Path | None, typer.Option("--ckpt_path", help="Weights that predict; default: random ones.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Measure how fast a bundle is here, against what it could be; see docs/benchmarks.md."""
+    from rich.console import Console
+
+    from pipelines.benchmarks.run import run_benchmark
+
+    found = run_benchmark(kind, get_bundle(bundle), dataset_dir, rounds, images, engine, ckpt_path, quick)
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        found.print(Console())
 
 
 def tracking_uri() -> str:

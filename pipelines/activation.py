@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from monai.inferers import Inferer
 from torch import nn
 
+from pipelines.engines import same_engine
 from pipelines.errors import UserError
 
 
@@ -30,6 +31,7 @@ class ActivationInferer(Inferer):
         self, flips: Sequence[Sequence[int]] = ((),), features: str = "layer4", head: str = "fc"
     ) -> None:
         self.flips, self.features, self.head = [[axis + 2 for axis in flip] for flip in flips], features, head
+        self._network: nn.Module | None = None
 
     def __call__(self, inputs: torch.Tensor, network: nn.Module) -> torch.Tensor:
         """Return maps (B, 1, h, w) of ``inputs`` (B, C, H, W), h and w those of the feature map.
@@ -43,19 +45,35 @@ class ActivationInferer(Inferer):
         return torch.stack(variants).mean(dim=0)
 
     def _maps(self, images: torch.Tensor, network: nn.Module) -> torch.Tensor:
+        if network is not self._network:
+            self._network, self._activation = network, same_engine(network, self._of)
+        return self._activation(images)
+
+    def _of(self, network: nn.Module) -> nn.Module:
         modules = dict(network.named_modules())
         if self.features not in modules or not isinstance(head := modules.get(self.head), nn.Linear):
             raise UserError(
                 f"a heat map needs a network with '{self.features}' and a linear '{self.head}', as ResNet has; "
                 "name the modules of yours in `activation`"
             )
+        return _Activation(network, modules[self.features], head)
+
+
+class _Activation(nn.Module):
+    """From images to the logit of each place."""
+
+    def __init__(self, network: nn.Module, features: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.network, self.features, self.head = network, features, head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         kept: list[torch.Tensor] = []
-        hook = modules[self.features].register_forward_hook(lambda _, __, output: kept.append(output))
+        hook = self.features.register_forward_hook(lambda _, __, output: kept.append(output))
         try:
-            network(images)
+            self.network(images)
         finally:
             hook.remove()
-        return F.conv2d(kept[0], head.weight[:, :, None, None], head.bias)
+        return F.conv2d(kept[0], self.head.weight[:, :, None, None], self.head.bias)
 
 
 def logit(maps: torch.Tensor) -> torch.Tensor:

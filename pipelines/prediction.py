@@ -15,6 +15,7 @@ from monai.transforms import Compose
 from torch import nn
 
 from pipelines import checkpoints
+from pipelines.engines import with_engine
 from pipelines.files import sha256_file, sha256_json
 from pipelines.predict import predict_cases, result_record
 from pipelines.readers.geometry import from_ras
@@ -25,17 +26,19 @@ from pipelines.tasks.overlay import save_overlay
 
 logger = logging.getLogger(__name__)
 # ids of a config that change nothing about a result
-_WHERE = {"_meta_", "dataset_dir", "output_dir", "ckpt_path", "runs_dir", "device", "batch_size"}
+_WHERE = {"_meta_", "dataset_dir", "output_dir", "ckpt_path", "runs_dir", "device", "batch_size", "engine"}
 
 
-def load_network(network: nn.Module, ckpt_path: str | Path, device: str | torch.device) -> nn.Module:
-    """Return ``network`` with the weights of ``ckpt_path``, ready for inference on ``device``.
+def load_network(
+    network: nn.Module, ckpt_path: str | Path, device: str | torch.device, engine: str = "pytorch"
+) -> nn.Module:
+    """Return ``network`` with the weights of ``ckpt_path``, ready for inference on ``device`` by ``engine``.
 
     Raises:
-        UserError: see :func:`pipelines.checkpoints.load_weights`.
+        UserError: see :func:`pipelines.checkpoints.load_weights` and :func:`pipelines.engines.with_engine`.
     """
     checkpoints.load_weights(network, ckpt_path)
-    return network.eval().to(device, memory_format=torch.channels_last)
+    return with_engine(network.eval().to(device, memory_format=torch.channels_last), engine, device)
 
 
 def provenance(bundle: str, ckpt_path: str | Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pipelines.engines import ENGINES
 from pipelines.errors import UserError, nearest
 from pipelines.evaluation.classification import OPERATING_POINTS
 from pipelines.precision import PRECISIONS
@@ -103,6 +104,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda v: _is_list_of(_is_number, v) and len(v) == 2 and 0.5 <= v[0] <= v[1] <= 2,
         "two numbers from 0.5 to 2, the lower one first, e.g. [0.8,1.2]",
     ),
+    "engine": (ENGINES.__contains__, f"one of {', '.join(ENGINES)}"),
     "patch_size": (
         lambda v: _is_list_of(_COUNT[0], v) and len(v) == 3,
         "three whole numbers above 0, along X, Y and Z, e.g. [128,96,64]",

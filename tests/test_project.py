@@ -74,7 +74,7 @@ def test_no_tracked_file_names_a_path_of_one_machine() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt", "requirements-engines.txt"])
 def test_every_line_pins_one_exact_version(name: str) -> None:
     for pin in pins(name):
         assert re.fullmatch(r"==[\w.!]+", str(pin.specifier)), f"{name}: {pin}"
@@ -86,6 +86,8 @@ def test_every_line_pins_one_exact_version(name: str) -> None:
     [
         ("options", "install_requires", ["requirements.txt"]),
         ("options.extras_require", "test", ["requirements.txt", "requirements-test.txt"]),
+        ("options.extras_require", "openvino", ["requirements-engines.txt"]),
+        ("options.extras_require", "onnxruntime", ["requirements-engines.txt"]),
     ],
 )
 def test_every_dependency_has_one_pin_inside_its_range(

@@ -1,108 +1,153 @@
-"""How fast a folder of X-rays is predicted, against the network alone."""
+"""How fast a bundle predicts, from files to all outputs, against its network alone."""
 
 from __future__ import annotations
 
 import io
-import os
-import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from pipelines.readers.xray import find_images
+import torch
+from torch import nn
 
-_SOURCE = {"bundle": "pneumonia", "model_sha256": "", "config_sha256": ""}
+from pipelines.benchmarks.bundle import BundleObjects, phantom, scratch
+from pipelines.benchmarks.meter import now
+from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
+from pipelines.engines import PYTORCH
+from pipelines.registry import Bundle
+
+VOLUMES, XRAYS = 1, 200
 
 
 def benchmark_predict(
-    folder: str | os.PathLike[str], rounds: int = 3, files: int = 512, batch_size: int = 16, size: int = 224
-) -> dict[str, Any]:
-    """Compare the pneumonia bundle's prediction with its network, in turns, so that a busy machine hits both alike.
+    bundle: Bundle,
+    inputs: Path | None = None,
+    rounds: int = 3,
+    cases: int | None = None,
+    engine: str = PYTORCH,
+    ckpt_path: Path | None = None,
+    **overrides: Any,
+) -> Benchmark:
+    """Compare a bundle's prediction with its network, in turns, so that a busy machine hits both alike.
 
-    - ``network``: a ResNet18 without trained weights on batches that are in memory.
-    - ``prediction``: everything from the files to result, overlay and summary on the disk.
+    - ``prediction``: ``inference.yaml`` as it is, from the files to result, mask or overlay, and summary on the disk.
+    - ``network``: the same network on random batches of the shapes that the prediction gave it.
 
     Args:
-        folder: chest X-rays.
-        rounds: how often to go through the folder.
-        files: how many of them to take at most.
-        batch_size: as in ``inference.yaml``.
-        size: likewise.
-
-    Returns:
-        ``files``, ``rounds``, ``network_ms`` and ``prediction_ms``, the median round's milliseconds an image, and
-        ``prediction_over_network``, the median of the rounds' ratios, each with the network before and after.
-
-    Raises:
-        UserError: the folder holds no images.
+        bundle: what predicts.
+        inputs: a file, a folder or a data set; None makes phantoms.
+        rounds: how often to predict everything; once more warms up, and with 0 that is all.
+        cases: phantoms to make, or files of ``inputs`` to take at most; None is 1 volume or 200 X-rays.
+        engine: see :mod:`pipelines.engines`; others than PyTorch are compared with PyTorch in float32 as well.
+        ckpt_path: weights or a run folder; None is random weights. The network's time does not depend on them, but
+            what they mark in a volume is noise, whose outline takes longer to draw than an atrium's.
+        **overrides: of ``inference.yaml``.
     """
-    paths = [item.path for item in find_images([folder]) if not item.problem][:files]
-    network = _network()
-    turns = -(-min(len(paths), 128) // batch_size)
-    alone = [_network_ms(network, turns, batch_size, size)]
-    predicted, ratios = [], []
+    cases = cases or (VOLUMES if bundle.name == "atrium" else XRAYS)
+    with scratch() as folder:
+        files = _files(bundle, folder, inputs, cases)
+        given = {"dataset_dir": [str(file) for file in files], "output_dir": str(folder / "out")}
+        given |= {"ckpt_path": str(ckpt_path or _weights(bundle, folder, overrides)), **overrides}
+        plain = BundleObjects(bundle.config("inference"), **given)
+        pytorch, shapes = plain.component("network"), []
+        hook = pytorch.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
+        _predict(plain)
+        hook.remove()
+        objects = (
+            plain if engine == PYTORCH else BundleObjects(bundle.config("inference"), **given, engine=engine)
+        )
+        device = objects.component("device")
+        ways = {
+            "pytorch": _network(pytorch, shapes, device),
+            "network": _network(objects.component("network"), shapes, device),
+            "prediction": lambda: _predict(objects),
+        }
+        seconds = _in_turns(ways, rounds, twice="network")
+    each = {name: [1000 * s / len(files) for s in values] for name, values in seconds.items()}
+    settings = {"rounds": rounds, "cases": len(files), "engine": engine, "device": str(device)}
+    return Benchmark("predict", bundle.name, settings, _figures(each, engine))
+
+
+def _in_turns(ways: dict[str, Callable[[], None]], rounds: int, twice: str) -> dict[str, list[float]]:
+    """Return the seconds of each way's turns, the one called ``twice`` measured before and after each round."""
+    for work in ways.values():
+        work()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    if not rounds:
+        return seconds
+    seconds[twice].append(_seconds(ways[twice]))
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as out:
-            run = _prediction(paths, out, network, batch_size, size)
-            predicted.append(_wall_ms(run, len(paths)))
-        alone.append(_network_ms(network, turns, batch_size, size))
-        ratios.append(2 * predicted[-1] / (alone[-2] + alone[-1]))
-    return {
-        "files": len(paths),
-        "rounds": rounds,
-        "network_ms": round(statistics.median(alone), 2),
-        "prediction_ms": round(statistics.median(predicted), 2),
-        "prediction_over_network": round(statistics.median(ratios), 2),
+        for name, work in ways.items():
+            if name != twice:
+                seconds[name].append(_seconds(work))
+        seconds[twice].append(_seconds(ways[twice]))
+    return seconds
+
+
+def _figures(each: dict[str, list[float]], engine: str) -> list[Figure]:
+    if not each["prediction"]:
+        return []
+    network, prediction = median(each["network"]), median(each["prediction"])
+    ratio = median_ratio(each["prediction"], each["network"])
+    figures = [
+        Figure("network alone", network, "ms a case"),
+        Figure("prediction", prediction, "ms a case", ratio, "network alone", at_most=1.3),
+    ]
+    if engine != PYTORCH:
+        faster = median_ratio(each["pytorch"], each["network"])
+        figures.append(
+            Figure("network in PyTorch", median(each["pytorch"]), "ms a case", faster, engine, at_least=1.5)
+        )
+    return figures
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _network(network: nn.Module, shapes: Sequence[tuple[int, ...]], device: str) -> Callable[[], None]:
+    batches = {
+        shape: torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
+        for shape in set(shapes)
     }
-
-
-def _network() -> Any:
-    import torch
-    from monai.bundle import ConfigParser
-
-    config = ConfigParser.load_config_file("bundles/pneumonia/inference.yaml")
-    network = ConfigParser({"network_def": config["network_def"]}).get_parsed_content("network_def")
-    return network.eval().to(memory_format=torch.channels_last)
-
-
-def _network_ms(network: Any, turns: int, batch_size: int, size: int) -> float:
-    import torch
-
-    batch = torch.rand(batch_size, 1, size, size).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run() -> None:
-        for _ in range(turns):
-            network(batch)
-
-    return _wall_ms(run, turns * batch_size)
-
-
-def _prediction(paths: list[Path], out: str, network: Any, batch_size: int, size: int) -> Callable[[], None]:
-    from monai.transforms import Compose, ScaleIntensityRanged
-
-    from pipelines.activation import ActivationInferer
-    from pipelines.evaluation.calibration import Calibration
-    from pipelines.image_prediction import ImagePrediction
-    from pipelines.tasks.pneumonia import PneumoniaTask
-
-    preprocessing = Compose([ScaleIntensityRanged("image", 0, 255, 0.0, 1.0)])
-    task = PneumoniaTask(ActivationInferer(), Calibration())
-    prediction = ImagePrediction(
-        paths, out, network, preprocessing, "cpu", task, _SOURCE, size=size, batch_size=batch_size
-    )
-
-    def run() -> None:
-        with redirect_stderr(io.StringIO()):  # a line a case
-            prediction.run()
+        for shape in shapes:
+            network(batches[shape])
+        now(device)
 
     return run
 
 
-def _wall_ms(work: Callable[[], None], images: int) -> float:
-    started = time.perf_counter()
-    work()
-    return 1000 * (time.perf_counter() - started) / images
+def _predict(objects: BundleObjects) -> None:
+    with redirect_stderr(io.StringIO()):  # a line a case
+        objects.component("prediction").run()
+
+
+def _weights(bundle: Bundle, folder: Path, overrides: dict[str, Any]) -> Path:
+    """Write untrained weights of a bundle's network and return their file."""
+    from monai.bundle import ConfigParser
+
+    path = folder / "model.pt"
+    config = {**ConfigParser.load_config_file(bundle.config("inference")), **overrides}
+    torch.save(ConfigParser(config).get_parsed_content("network_def").state_dict(), path)
+    return path
+
+
+def _files(bundle: Bundle, folder: Path, inputs: Path | None, cases: int) -> list[Path]:
+    images = "imagesTr" if bundle.name == "atrium" else "stage_2_train_images"
+    if inputs is None:
+        inputs = phantom(bundle, folder, max(cases, 2))  # no phantom has fewer
+    if (inputs / images).is_dir():
+        inputs /= images
+    if bundle.name == "atrium":
+        from pipelines.readers.inputs import find_inputs as find
+    else:
+        from pipelines.readers.xray import find_images as find
+    return [item.path for item in find([inputs]) if not item.problem][:cases]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _COLOUR = "#ffb000"  # orange stays apart from grey for colour-blind eyes as well
 _AXIAL_SLICES = 8
 _MARGIN_MM = 20.0
+_TITLE_Y = (
+    1.0  # where it is anyway; unless told, matplotlib measures every tick to find out, and none is drawn
+)
 _FOOTNOTE = "radiological convention: the patient's right is on the left; research use, not a medical device"
 # Of an array whose axes run to the patient's left, back and feet: the axis looked along, its name, the
 # letters at the picture's left, right, top and bottom.
@@ -56,7 +59,7 @@ def save_overlay(
     for axes, (axis, name, letters) in zip(upper, _VIEWS, strict=True):
         _draw_slice(axes, image, mask, spacing, axis, centre[axis], limits)
         number = f"slice {numbers[axis][centre[axis]]} of {mask.shape[axis]}"
-        axes.set_title(f"{name}, {number}", fontsize=10, color="white")
+        axes.set_title(f"{name}, {number}", fontsize=10, color="white", y=_TITLE_Y)
         _letters(axes, letters)
         _scale_bar(axes, np.delete(spacing, axis)[0])
     box = _around(mask, spacing)
@@ -64,7 +67,7 @@ def save_overlay(
         axes.set_axis_off()
         if index is not None:
             _draw_slice(axes, image[box], mask[box], spacing, 2, index, limits)
-            axes.set_title(f"axial {numbers[2][index]}", fontsize=8, color="white")
+            axes.set_title(f"axial {numbers[2][index]}", fontsize=8, color="white", y=_TITLE_Y)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100, metadata={"Software": None})
 

@@ -85,10 +85,12 @@ def test_predict_hands_inputs_and_options_to_the_bundle(monkeypatch):
         run(monkeypatch, "predict", "atrium", "a", "--out", "o", "--ckpt_path", "w.pt", "--device", "cpu")
         == 0
     )
+    assert run(monkeypatch, "predict", "atrium", "a", "--out", "o", "--engine", "openvino") == 0
     config = "bundles/atrium/inference.yaml"
     assert calls == [
         (config, {"dataset_dir": ["a.nii", "b"], "output_dir": "o"}),
         (config, {"dataset_dir": ["a"], "output_dir": "o", "ckpt_path": "w.pt", "device": "cpu"}),
+        (config, {"dataset_dir": ["a"], "output_dir": "o", "engine": "openvino"}),
     ]
 
 

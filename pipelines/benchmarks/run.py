@@ -1,0 +1,93 @@
+"""The benchmark that a command line names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.benchmarks.report import Benchmark, Figure
+from pipelines.errors import UserError, nearest
+from pipelines.registry import Bundle
+
+KINDS = ("train", "predict", "prepare", "startup", "memory")
+
+
+def run_benchmark(
+    kind: str,
+    bundle: Bundle,
+    dataset_dir: Path | None = None,
+    rounds: int = 3,
+    images: int = 320,
+    engine: str = "pytorch",
+    ckpt_path: Path | None = None,
+    quick: bool = False,
+) -> Benchmark:
+    """Measure one thing about a bundle.
+
+    Args:
+        kind: of :data:`KINDS`.
+        bundle: what to measure.
+        dataset_dir: the bundle's data set, or for ``predict`` files; None makes phantoms.
+        rounds: how often.
+        images: of a training's epoch, at most.
+        engine: what predicts.
+        ckpt_path: the weights that predict; None is random ones.
+        quick: a few small cases, to see that it works; its numbers mean little.
+
+    Raises:
+        UserError: there is no such kind, or the bundle has nothing of it.
+    """
+    if kind not in KINDS:
+        raise UserError(f"There is no benchmark '{kind}'{nearest(kind, KINDS)}\nKnown: {', '.join(KINDS)}.")
+    options: dict[str, Any] = {"rounds": rounds}
+    if kind == "train":
+        from pipelines.benchmarks.train import benchmark_train as measure
+
+        options |= {"dataset_dir": dataset_dir, "images": 32 if quick else images}
+    elif kind == "predict":
+        from pipelines.benchmarks.predict import benchmark_predict as measure
+
+        options |= {"inputs": dataset_dir, "engine": engine, "cases": 4 if quick else None}
+        options["ckpt_path"] = ckpt_path
+    elif kind == "prepare":
+        return _prepare(bundle, dataset_dir, rounds, 8 if quick else 200)
+    elif kind == "startup":
+        from pipelines.benchmarks.startup import benchmark_startup as measure
+    else:
+        from pipelines.benchmarks.memory import benchmark_memory as measure
+
+        options = {"quick": quick}
+    return measure(bundle, **options)
+
+
+def _prepare(bundle: Bundle, dataset_dir: Path | None, rounds: int, cases: int) -> Benchmark:
+    from pipelines.benchmarks.bundle import phantom, scratch
+    from pipelines.benchmarks.prepare import benchmark_prepare
+
+    bundle.function("scan")  # says so where there is nothing to prepare
+    with scratch() as folder:
+        source = dataset_dir or phantom(bundle, folder, cases)
+        images = source / "stage_2_train_images"
+        found = benchmark_prepare(images if images.is_dir() else source, rounds)
+    settings = {"rounds": rounds, "files": found["files"], "data": "given" if dataset_dir else "phantom"}
+    times = found["cpu_ms"]
+    against = {"decode": "reduced-scale decoding alone", "plain": "prepare"}
+    figures = [
+        Figure(against["decode"], times["decode"], "ms of CPU a file"),
+        Figure(
+            "prepare",
+            times["prepare"],
+            "ms of CPU a file",
+            found["prepare_over_decode"],
+            against["decode"],
+            at_most=2.0,
+        ),
+        Figure(
+            "pydicom and scikit-image",
+            times["plain"],
+            "ms of CPU a file",
+            found["plain_over_prepare"],
+            against["plain"],
+        ),
+    ]
+    return Benchmark("prepare", bundle.name, settings, figures)
