@@ -99,14 +99,19 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files or folders.")],
     out: Annotated[Path, typer.Option("--out", help="One folder a case is written here.")],
     ckpt_path: Annotated[
-        Path | None, typer.Option("--ckpt_path", help="Default: the best weights of the newest finished run.")
+        list[Path] | None,
+        typer.Option(
+            "--ckpt_path",
+            help="A run folder, a .pt file or a cross-validation; given more than once, the models answer together. "
+            "Default: the best weights of the newest finished run.",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
 ) -> None:
     """Predict images with a trained bundle: results, overlays, and masks in the inputs' own grid."""
     from pipelines.launch import run_bundle
 
-    overrides = {"ckpt_path": str(ckpt_path) if ckpt_path else None, "device": device}
+    overrides = {"ckpt_path": [str(path) for path in ckpt_path or []] or None, "device": device}
     run_bundle(
         get_bundle(bundle).config("inference"),
         dataset_dir=[str(path) for path in inputs],

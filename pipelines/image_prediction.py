@@ -16,6 +16,7 @@ from monai.transforms import Compose
 from torch import nn
 
 from pipelines.datasets.draws import plain_tensors
+from pipelines.ensemble import members
 from pipelines.errors import UserError
 from pipelines.predict import predict_cases, result_record
 from pipelines.readers.xray import ImageInput, Xray, find_images, read_xray_shown
@@ -29,15 +30,20 @@ Finished = tuple[ImageInput, "Future[Any]"]
 
 
 class ImageTask(Protocol):
-    """What a bundle does with X-rays. ``measure`` and ``draw`` are called from several threads at once."""
+    """What a bundle does with X-rays. ``measure`` and ``draw`` are called from several threads at once.
+
+    ``outputs`` holds what ``infer`` gave for one image, once a model: one, or as many as an ensemble has.
+    """
 
     def infer(self, network: nn.Module, images: torch.Tensor) -> Sequence[Any]:
         """Return one output an image of ``images`` (B, 1, size, size), preprocessed, on the network's device."""
 
-    def measure(self, output: Any, xray: Xray) -> tuple[dict[str, Any], list[str]]:
+    def measure(self, outputs: Sequence[Any], xray: Xray) -> tuple[dict[str, Any], list[str]]:
         """Return the ``result`` of ``result.json``, and warnings beside those of the file's header."""
 
-    def draw(self, picture: np.ndarray, output: Any, result: Mapping[str, Any], case: str) -> Image.Image:
+    def draw(
+        self, picture: np.ndarray, outputs: Sequence[Any], result: Mapping[str, Any], case: str
+    ) -> Image.Image:
         """Return the overlay on ``picture`` (rows, columns) uint8, whose longer side has ``shown`` pixels."""
 
 
@@ -131,13 +137,13 @@ class ImagePrediction:
         """Run the network on what of a batch could be read, and let threads do the rest of the work."""
         read = [future.result() for _, future in batch if future.exception() is None]
         try:
-            outputs = deque(self._infer([xray for xray, _ in read]) if read else [])
+            answers = deque(self._infer([xray for xray, _ in read]) if read else [])
         except Exception as error:  # of this batch alone: each of its cases tells it
             return [(item, _failed(future.exception() or error)) for item, future in batch]
         return [
             (
                 item,
-                future if future.exception() else pool.submit(self._finish, item, future, outputs.popleft()),
+                future if future.exception() else pool.submit(self._finish, item, future, answers.popleft()),
             )
             for item, future in batch
         ]
@@ -147,13 +153,16 @@ class ImagePrediction:
         with plain_tensors():
             samples = [self.preprocessing({"image": torch.from_numpy(x.pixels)[None]}) for x in xrays]
         images = torch.stack([sample["image"] for sample in samples]).to(self.device)
-        return self.task.infer(self.network, images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        return list(zip(*(self.task.infer(model, images) for model in members(self.network)), strict=True))
 
-    def _finish(self, item: ImageInput, read: Future[Any], output: Any) -> tuple[dict[str, Any], bytes]:
+    def _finish(
+        self, item: ImageInput, read: Future[Any], outputs: Sequence[Any]
+    ) -> tuple[dict[str, Any], bytes]:
         xray, picture = read.result()
-        result, warnings = self.task.measure(output, xray)
+        result, warnings = self.task.measure(outputs, xray)
         overlay = io.BytesIO()
-        self.task.draw(picture, output, result, item.case).save(overlay, format="PNG", compress_level=1)
+        self.task.draw(picture, outputs, result, item.case).save(overlay, format="PNG", compress_level=1)
         record = result_record(self.source, item, result, [*xray.header.warnings, *warnings])
         return record, overlay.getvalue()
 

@@ -16,9 +16,10 @@ from monai.utils import set_determinism
 from pipelines.blocks import with_bases
 from pipelines.checkpoints import load_last
 from pipelines.console import answer_briefly, in_one_line, log_to, quiet, user_error
-from pipelines.errors import UserError, nearest
+from pipelines.ensemble import find_checkpoints, require_alike
+from pipelines.errors import UserError
 from pipelines.files import write_text
-from pipelines.runs import BEST, CONFIG, LAST, LOG, existing_run_dir, new_run_dir, newest_finished
+from pipelines.runs import CONFIG, LAST, LOG, existing_run_dir, new_run_dir
 from pipelines.settings import check_values, is_expression, refuse_unknown, resumed, split_id
 
 logger = logging.getLogger(__name__)
@@ -77,27 +78,34 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
 def begin_use() -> None:
     """Check the config of the bundle that is being run (evaluation, inference), and fit it to its checkpoint.
 
-    ``ckpt_path`` becomes the best weights of the newest finished run in ``runs_dir`` where it is null. The ids that
-    ``trained_with`` lists are replaced by what the checkpoint's run folder says, so weights always meet the network
-    and the transforms that they were trained with; what the command line gives goes before that.
+    ``ckpt_path`` becomes the file of the weights, or a list of several that answer together; see
+    :func:`pipelines.ensemble.find_checkpoints`. The ids that ``trained_with`` lists are replaced by what the
+    checkpoint's run folder says, so weights always meet the network and the transforms that they were trained
+    with; what the command line gives goes before that.
 
     Raises:
-        UserError: for an id that no config defines, a setting out of range, or no checkpoint to use.
+        UserError: for an id that no config defines, a setting out of range, no checkpoint to use, or several that
+            were trained with different settings.
     """
     parser, overrides = _begin()
     config = parser.config
-    checkpoint = _checkpoint(config)
-    if (checkpoint.parent / CONFIG).is_file():
-        stored = config_of(checkpoint.parent, config["bundle_root"])
-        config |= {k: stored[k] for k in config["trained_with"] if k in stored and k not in overrides}
-        parser.update(
-            {k: v for k, v in overrides.items() if split_id(k)[0] in stored and len(split_id(k)) > 1}
-        )
-    else:
-        logger.warning("%s has no %s beside it: the bundle's own settings are used.", checkpoint, CONFIG)
-    config["ckpt_path"] = str(checkpoint)
+    checkpoints = find_checkpoints(config["ckpt_path"], config["runs_dir"])
+    taken = {k for k in config["trained_with"] if k not in overrides}
+    stored: dict[Path, dict[str, Any]] = {}
+    for path in checkpoints:
+        if (path.parent / CONFIG).is_file():
+            settings = config_of(path.parent, config["bundle_root"])
+            stored[path] = {name: settings[name] for name in settings if name in taken}
+        else:
+            logger.warning("%s has no %s beside it: the bundle's own settings are used.", path, CONFIG)
+            stored[path] = {name: config[name] for name in taken}
+    require_alike(stored)
+    config |= stored[checkpoints[0]]
+    parser.update({k: v for k, v in overrides.items() if split_id(k)[0] in taken})
+    names = [str(path) for path in checkpoints]
+    config["ckpt_path"] = names if len(names) > 1 else names[0]
     parser.parse(True)
-    logger.info("Checkpoint: %s", checkpoint)
+    logger.info("Checkpoint: %s", ", ".join(names))
 
 
 def checked_config(config_file: str | Path, overrides: Mapping[str, Any]) -> ConfigParser:
@@ -108,30 +116,14 @@ def checked_config(config_file: str | Path, overrides: Mapping[str, Any]) -> Con
     """
     parser = ConfigParser()
     parser.read_config(str(config_file))
-    defined = ConfigParser.load_config_files(str(config_file))
+    defined = _defined(str(config_file))
     refuse_unknown({}, overrides, defined)  # before: an unknown id inside a block cannot be set
     parser.update(dict(overrides))
     parser.resolve_macro_and_relative_ids()
+    parser.config = with_bases(parser.config)
     refuse_unknown(parser.config, overrides, defined)
     _check_values(parser)
     return parser
-
-
-def _checkpoint(config: Mapping[str, Any]) -> Path:
-    if not config["ckpt_path"]:
-        return newest_finished(config["runs_dir"]) / BEST
-    path = Path(str(config["ckpt_path"]))
-    path = path / BEST if path.is_dir() else path
-    if not path.is_file():
-        beside = (
-            [str(p) for p in path.parent.iterdir() if p.suffix == ".pt" or p.is_dir()]
-            if path.parent.is_dir()
-            else []
-        )
-        raise UserError(
-            f"There is no checkpoint {path}{nearest(str(path), beside)}\nName a .pt file or a run folder."
-        )
-    return path
 
 
 def _begin() -> tuple[ConfigParser, Mapping[str, Any]]:

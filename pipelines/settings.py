@@ -114,6 +114,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
         "a list of whole numbers, e.g. [-1,0,1]",
     ),
     "dataset_dir": (_is_path, "a path"),
+    "ckpt_path": (_is_path, "a .pt file or a run folder, or a list of these"),
     "output_dir": _FOLDER,
     "resume": (_FOLDER[0], "a run folder"),
     "run_name": (_FOLDER[0], "a name that is not a number alone"),
