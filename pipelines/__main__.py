@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.errors import UserError
-from pipelines.registry import BUNDLES, get_bundle
+from pipelines.registry import find_bundles, get_bundle
 
 app = typer.Typer(
     help="Cardiothorax: get, check and predict. Training is `python -m monai.bundle run --config_file "
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"One of: {', '.join(BUNDLES)}.")]
+BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"One of: {', '.join(find_bundles())}.")]
 DatasetDir = Annotated[
     Path | None, typer.Option("--dataset_dir", help="Default: the bundle's own, under data/.")
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +17,12 @@ from torch import nn
 from pipelines.datasets.draws import plain_tensors
 from pipelines.ensemble import members
 from pipelines.errors import UserError
-from pipelines.predict import predict_cases, result_record
+from pipelines.predict import Prediction, result_record
 from pipelines.readers.xray import ImageInput, Xray, find_images, read_xray_shown
 
 if TYPE_CHECKING:
     from PIL import Image
 
-logger = logging.getLogger(__name__)
 Element = TypeVar("Element")
 Finished = tuple[ImageInput, "Future[Any]"]
 
@@ -53,7 +51,7 @@ def image_items(dataset_dir: str | Path) -> list[dict[str, str]]:
     return [{"case": item.case, "image": str(item.path)} for item in items if not item.problem]
 
 
-class ImagePrediction:
+class ImagePrediction(Prediction):
     """Predict X-rays with a bundle.
 
     While the network computes a batch, threads read the next and draw the one before: a folder of thousands takes
@@ -87,29 +85,18 @@ class ImagePrediction:
         shown: int = 448,
         threads: int = 2,
     ) -> None:
-        self.inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-        self.output_dir, self.network, self.device = Path(output_dir), network, device
-        self.preprocessing, self.task, self.source = preprocessing, task, dict(source)
-        self.size, self.batch_size, self.shown, self.threads = size, batch_size, shown, threads
+        super().__init__(inputs, output_dir, network, preprocessing, device, source)
+        self.task, self.size, self.shown = task, size, shown
+        self.batch_size, self.threads = batch_size, threads
 
     def run(self) -> None:
-        """Predict every input; one that cannot be read is reported and the others still run.
-
-        Raises:
-            SystemExit: with code 1 when any input failed.
-        """
-        from rich.console import Console
-
-        items = find_images([Path(path) for path in self.inputs])
+        """Predict every input, see :meth:`~pipelines.predict.Prediction.predict_each`."""
+        items = find_images(self.inputs)
         pool = ThreadPoolExecutor(self.threads)
         try:
-            predict_one = self._one_by_one(self.predicted(items, pool))
-            failed = predict_cases(items, predict_one, self.output_dir, Console(stderr=True))
+            self.predict_each(items, self._one_by_one(self.predicted(items, pool)))
         finally:
             pool.shutdown(cancel_futures=True)
-        logger.info("Results are in %s", self.output_dir)
-        if failed:
-            raise SystemExit(1)
 
     def predicted(self, items: Sequence[ImageInput], pool: ThreadPoolExecutor) -> Iterator[Finished]:
         """Yield each input in order with its future ``result.json`` and overlay (PNG), or with its error."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -18,14 +17,13 @@ from torch import nn
 from pipelines import checkpoints
 from pipelines.ensemble import Ensemble, members, paths
 from pipelines.files import sha256_file, sha256_json
-from pipelines.predict import predict_cases, result_record
+from pipelines.predict import Prediction, result_record
 from pipelines.readers.geometry import from_ras
 from pipelines.readers.inputs import VolumeInput, find_inputs
 from pipelines.readers.volume import Volume, read_volume, save_mask
 from pipelines.session import running_parser
 from pipelines.tasks.overlay import save_overlay
 
-logger = logging.getLogger(__name__)
 # ids of a config that change nothing about a result
 _WHERE = {"_meta_", "dataset_dir", "output_dir", "ckpt_path", "runs_dir", "device", "batch_size"}
 
@@ -82,7 +80,7 @@ class Segmentation(NamedTuple):
     voxel_ml: float
 
 
-class VolumePrediction:
+class VolumePrediction(Prediction):
     """Segment volumes with a bundle.
 
     Args:
@@ -111,24 +109,12 @@ class VolumePrediction:
         measure: Callable[..., dict[str, Any]],
         source: Mapping[str, str],
     ) -> None:
-        self.inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-        self.output_dir, self.network, self.device = Path(output_dir), network, device
-        self.preprocessing, self.inferer, self.postprocessing = preprocessing, inferer, postprocessing
-        self.measure, self.source = measure, dict(source)
+        super().__init__(inputs, output_dir, network, preprocessing, device, source)
+        self.inferer, self.postprocessing, self.measure = inferer, postprocessing, measure
 
     def run(self) -> None:
-        """Predict every input; one that cannot be read is reported and the others still run.
-
-        Raises:
-            SystemExit: with code 1 when any input failed.
-        """
-        from rich.console import Console
-
-        items = find_inputs([Path(path) for path in self.inputs])
-        failed = predict_cases(items, self.predict_one, self.output_dir, Console(stderr=True))
-        logger.info("Results are in %s", self.output_dir)
-        if failed:
-            raise SystemExit(1)
+        """Predict every input, see :meth:`~pipelines.predict.Prediction.predict_each`."""
+        self.predict_each(find_inputs(self.inputs), self.predict_one)
 
     def predict_one(self, item: VolumeInput, folder: Path) -> dict[str, Any]:
         """Write mask and overlay of one input into ``folder`` and return its ``result.json``."""

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from pipelines.datasets.datalist import dataset_root, inside, missing_files
+from pipelines.datasets.datalist import dataset_root, inside, missing_layout, require_whole
 from pipelines.datasets.splits import split_cases
 from pipelines.errors import UserError
 
+LIST = "dataset.json"
 SUFFIXES = (".nii.gz", ".nii")
 MEND = (
     "run `python -m pipelines fetch atrium`,\n"
@@ -35,12 +36,7 @@ def read_cases(dataset_dir: str | Path) -> list[dict[str, str]]:
         UserError: the folder, ``dataset.json`` or a listed file is missing or malformed.
     """
     cases, problems = scan_cases(dataset_dir)
-    problems += [missing for case in cases for missing in missing_files(case)]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(
-            f"{problems[0]}{more};\nrun `python -m pipelines check atrium --dataset_dir {dataset_dir}`"
-        )
+    require_whole(cases, problems, dataset_dir, "atrium")
     return cases
 
 
@@ -80,9 +76,10 @@ def load_split(
 
 
 def _training_entries(root: Path) -> list[Any]:
-    if not (root / "dataset.json").is_file():
-        raise UserError(_missing_layout(root))
-    content = _read_json(root / "dataset.json")
+    if not (root / LIST).is_file():
+        meant = [path.parent for path in (*root.parent.glob(LIST), *sorted(root.glob(f"*/{LIST}")))]
+        raise missing_layout(root, "the Decathlon's layout", LIST, meant, MEND)
+    content = _read_json(root / LIST)
     entries = content.get("training") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         came = "an empty one" if entries == [] else "none"
@@ -90,16 +87,6 @@ def _training_entries(root: Path) -> list[Any]:
             f"{root / 'dataset.json'}: expected a list of cases under 'training', got {came};\n{MEND}"
         )
     return entries
-
-
-def _missing_layout(root: Path) -> str:
-    """Say what was looked for where, and which folder nearby or which command mends it."""
-    meant = [*root.parent.glob("dataset.json"), *sorted(root.glob("*/dataset.json"))]
-    found = (
-        "has no dataset.json" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
-    )
-    hint = f"; did you mean `--dataset_dir {meant[0].parent}`?" if meant else ""
-    return f"no data set in the Decathlon's layout at {root}: it {found}{hint}\n{MEND}"
 
 
 def _read_json(path: Path) -> Any:

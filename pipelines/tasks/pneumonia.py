@@ -36,6 +36,7 @@ class PneumoniaTask:
         activation: gives the class-activation maps.
         calibrations: of each model: from logit to probability, and the thresholds.
         operating_point: which of them decides: "rule_out", "balanced" or "rule_in".
+        finding: what it is that the probability is of, for the picture.
 
     Raises:
         UserError: there is no such operating point.
@@ -46,7 +47,9 @@ class PneumoniaTask:
         activation: ActivationInferer,
         calibrations: Sequence[Calibration],
         operating_point: str = "balanced",
+        finding: str = "pneumonia",
     ) -> None:
+        self.finding = finding
         self.activation, self.calibrations, self.operating_point = activation, calibrations, operating_point
         self.thresholds = [calibration.threshold(operating_point) for calibration in calibrations]
         # each model's own threshold has the wanted sensitivity or specificity; so has the mean of them, about
@@ -81,7 +84,7 @@ class PneumoniaTask:
         self, picture: np.ndarray, outputs: Sequence[np.ndarray], result: Mapping[str, Any], case: str
     ) -> Image.Image:
         """Return ``picture`` under the mean of the models' heat maps, with the answer and a scale."""
-        answer = f"pneumonia {result['probability']:.0%}: {result['decision']}"
+        answer = f"{self.finding} {result['probability']:.0%}: {result['decision']}"
         point = f"{result['operating_point']} point, {result['threshold']:.1%} and above is positive"
         heat = heat_of(np.mean(outputs, axis=0), result["probability"])
         return draw_heat(picture, heat, f"{answer}   ({point})", case)

@@ -7,9 +7,9 @@ import pytest
 
 from pipelines.crossval.plan import PLAN, draw_plan, read_plan, require_same
 from pipelines.errors import UserError
-from pipelines.registry import BUNDLES
+from pipelines.registry import get_bundle
 
-ATRIUM, PNEUMONIA = BUNDLES["atrium"], BUNDLES["pneumonia"]
+ATRIUM, PNEUMONIA = get_bundle("atrium"), get_bundle("pneumonia")
 SETTINGS = {"dataset_dir": "data/heart", "max_epochs": 3, "lr": 0.1, "device": "cpu", "seed": 0}
 CASES = [{"case": f"la_{i:03d}"} for i in range(1, 13)]
 XRAYS = [{"case": f"x{i}", "group": f"p{i // 2}", "label": i % 2} for i in range(24)]
