@@ -95,6 +95,7 @@ class VolumePrediction(Prediction):
         measure: ``(mask, spacing, unfiltered, variants, models, voxel_ml) -> result``, the task's own part; see
             :class:`Segmentation`.
         source: see :func:`provenance`.
+        structure: what is segmented, for the pictures.
     """
 
     def __init__(
@@ -107,10 +108,12 @@ class VolumePrediction(Prediction):
         postprocessing: Compose,
         device: str | torch.device,
         measure: Callable[..., dict[str, Any]],
-        source: Mapping[str, str],
+        source: Mapping[str, Any],
+        structure: str,
     ) -> None:
         super().__init__(inputs, output_dir, network, preprocessing, device, source)
-        self.inferer, self.postprocessing, self.measure = inferer, postprocessing, measure
+        self.inferer, self.postprocessing = inferer, postprocessing
+        self.measure, self.structure = measure, structure
 
     def run(self) -> None:
         """Predict every input, see :meth:`~pipelines.predict.Prediction.predict_each`."""
@@ -122,7 +125,9 @@ class VolumePrediction(Prediction):
         found = self.segment(volume)
         result = self.measure(spacing=volume.spacing, **found._asdict())
         save_mask(folder / "mask.nii.gz", found.mask, volume)
-        save_overlay(volume.array, found.mask, volume.affine, folder / "overlay.png", item.case)
+        save_overlay(
+            volume.array, found.mask, volume.affine, folder / "overlay.png", item.case, self.structure
+        )
         return result_record(self.source, item, result, volume.warnings)
 
     @torch.inference_mode()

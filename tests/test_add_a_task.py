@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, use_store
+from conftest import ROOT, TINY, use_store
 
 import pipelines.datasets
 from pipelines.__main__ import main
@@ -18,7 +18,7 @@ from pipelines.launch import run_bundle
 
 PAGE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
 (MODULE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-FOLDER, TRIAL = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+FOLDER, VOLUME_FOLDER, TRIAL = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -53,7 +53,10 @@ def say(monkeypatch, line):
         run_bundle(values.pop("config_file"), **values, device="cpu")
 
 
-@pytest.mark.skipif(shutil.which("sed") is None or sys.platform != "linux", reason="the page uses GNU sed")
+gnu_sed = pytest.mark.skipif(sys.platform != "linux", reason="the page uses GNU sed")
+
+
+@gnu_sed
 def test_the_page_makes_a_task_that_trains_evaluates_and_predicts(project, monkeypatch):
     subprocess.run(["bash", "-euc", FOLDER], check=True, cwd=project)
     for line in TRIAL.splitlines():
@@ -65,3 +68,21 @@ def test_the_page_makes_a_task_that_trains_evaluates_and_predicts(project, monke
     assert len(results) == 10
     assert {record["bundle"] for record in results} == {"view"}
     assert all(0 <= record["result"]["probability"] <= 1 for record in results)
+
+
+@gnu_sed
+def test_a_mask_of_something_else_needs_no_python_at_all(project, monkeypatch, phantom):
+    subprocess.run(["bash", "-euc", VOLUME_FOLDER], check=True, cwd=project)
+    shutil.copytree(phantom, project / "data" / "ventricles")
+    run_bundle(
+        "bundles/ventricle/train.yaml", **TINY | {"max_epochs": 1, "val_interval": 1, "run_name": "first"}
+    )
+    say(monkeypatch, "python -m monai.bundle run --config_file bundles/ventricle/evaluate.yaml")
+    metrics = json.loads((project / "runs" / "ventricle" / "first" / "metrics.json").read_text())
+    assert metrics["bundle"] == "ventricle"
+    image = "data/ventricles/imagesTr/la_001.nii.gz"
+    say(monkeypatch, f"python -m pipelines predict ventricle {image} --out predictions/ventricle")
+    record = json.loads(Path("predictions/ventricle/la_001/result.json").read_text())
+    assert record["bundle"] == "ventricle"
+    assert "left_ventricle_volume_ml" in record["result"]
+    assert "atrium" not in json.dumps(record)

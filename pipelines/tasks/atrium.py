@@ -1,4 +1,4 @@
-"""What is measured on a left-atrium mask, and what makes a person look at it again."""
+"""What is measured on the mask of a structure such as the left atrium, and what makes a person look at it again."""
 
 from __future__ import annotations
 
@@ -82,6 +82,8 @@ def review_reasons(
     outside: float = 0.0,
     agreement: float | None = None,
     models: Mapping[str, Any] | None = None,
+    structure: str = "left atrium",
+    volume_range_ml: Sequence[float] = VOLUME_RANGE_ML,
 ) -> list[str]:
     """Say why a person should look at a mask before its volume is used; an empty list means no reason.
 
@@ -92,15 +94,17 @@ def review_reasons(
         outside: share of the voxels outside the largest one, 0 to 1.
         agreement: mean Dice between the test-time variants, or None where there was one alone.
         models: see :func:`disagreement`; None for one model.
+        structure: what the mask is of.
+        volume_range_ml: the volumes that it may have.
     """
     reasons = []
     if not mask.any():
-        reasons.append("empty: no left atrium was found")
+        reasons.append(f"empty: no {structure} was found")
     if touches_border(mask):
-        reasons.append("touches the border of the volume: a part of the atrium may lie outside")
+        reasons.append("touches the border of the volume: a part of it may lie outside")
     if outside > MAX_OUTSIDE_LARGEST:
         reasons.append(f"{components} components: {outside:.0%} of the voxels lay outside the largest one")
-    volume, (low, high) = volume_ml(mask, spacing), VOLUME_RANGE_ML
+    volume, (low, high) = volume_ml(mask, spacing), volume_range_ml
     if mask.any() and not low <= volume <= high:
         reasons.append(f"volume of {volume:.1f} mL outside {low:g} to {high:g} mL")
     if agreement is not None and agreement < MIN_VARIANT_DICE:
@@ -121,6 +125,8 @@ def atrium_result(
     variants: Sequence[np.ndarray] = (),
     models: Sequence[np.ndarray] = (),
     voxel_ml: float = 0.0,
+    structure: str = "left atrium",
+    volume_range_ml: Sequence[float] = VOLUME_RANGE_ML,
 ) -> dict[str, Any]:
     """Return the ``result`` of ``result.json`` for one case.
 
@@ -131,6 +137,8 @@ def atrium_result(
         variants: masks (X, Y, Z) bool, one a test-time variant.
         models: masks (X, Y, Z) bool, one a model.
         voxel_ml: the volume of a voxel of ``models``.
+        structure: what the mask is of; it names the volume.
+        volume_range_ml: the volumes that it may have.
 
     Returns:
         ``left_atrium_volume_ml``, ``spacing_mm``, ``components``, ``outside_largest`` (share), ``test_time_dice``
@@ -143,9 +151,9 @@ def atrium_result(
     components, outside = outside_largest(mask if unfiltered is None else unfiltered)
     agreement = variant_dice(variants)
     apart = disagreement(models, voxel_ml) if len(models) > 1 else None
-    reasons = review_reasons(mask, spacing, components, outside, agreement, apart)
+    reasons = review_reasons(mask, spacing, components, outside, agreement, apart, structure, volume_range_ml)
     return {
-        "left_atrium_volume_ml": round(volume_ml(mask, spacing), 2),
+        f"{structure.replace(' ', '_')}_volume_ml": round(volume_ml(mask, spacing), 2),
         "spacing_mm": [round(float(value), 4) for value in spacing],
         "components": components,
         "outside_largest": round(outside, 4),

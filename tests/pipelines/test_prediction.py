@@ -42,7 +42,14 @@ def prediction(inputs=(), out="", network=bright, **knobs):
     parser.update(knobs)
     parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer", "postprocessing")}
     return VolumePrediction(
-        inputs, out, network=network, device="cpu", measure=atrium_result, source=SOURCE, **parts
+        inputs,
+        out,
+        network=network,
+        device="cpu",
+        measure=atrium_result,
+        source=SOURCE,
+        structure="left atrium",
+        **parts,
     )
 
 
