@@ -90,7 +90,7 @@ def _prediction(paths: list[Path], out: str, network: Any, batch_size: int, size
     from pipelines.tasks.pneumonia import PneumoniaTask
 
     preprocessing = Compose([ScaleIntensityRanged("image", 0, 255, 0.0, 1.0)])
-    task = PneumoniaTask(ActivationInferer(), Calibration())
+    task = PneumoniaTask(ActivationInferer(), [Calibration()])
     prediction = ImagePrediction(
         paths, out, network, preprocessing, "cpu", task, _SOURCE, size=size, batch_size=batch_size
     )
