@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.errors import UserError
-from pipelines.registry import BUNDLES, get_bundle
+from pipelines.registry import find_bundles, get_bundle
 
 app = typer.Typer(
     help="Cardiothorax: get, check and predict. Training is `python -m monai.bundle run --config_file "
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"One of: {', '.join(BUNDLES)}.")]
+BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"One of: {', '.join(find_bundles())}.")]
 DatasetDir = Annotated[
     Path | None, typer.Option("--dataset_dir", help="Default: the bundle's own, under data/.")
 ]
@@ -99,7 +99,12 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files or folders.")],
     out: Annotated[Path, typer.Option("--out", help="One folder a case is written here.")],
     ckpt_path: Annotated[
-        Path | None, typer.Option("--ckpt_path", help="Default: the best weights of the newest finished run.")
+        list[Path] | None,
+        typer.Option(
+            "--ckpt_path",
+            help="A run folder, a .pt file or a cross-validation; given more than once, the models answer together. "
+            "Default: the best weights of the newest finished run.",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
     engine: Annotated[str | None, typer.Option(help="pytorch (default), openvino or onnxruntime.")] = None,
@@ -107,7 +112,8 @@ def predict(
     """Predict images with a trained bundle: results, overlays, and masks in the inputs' own grid."""
     from pipelines.launch import run_bundle
 
-    overrides = {"ckpt_path": str(ckpt_path) if ckpt_path else None, "device": device, "engine": engine}
+    paths = [str(path) for path in ckpt_path or []]
+    overrides = {"ckpt_path": paths or None, "device": device, "engine": engine}
     run_bundle(
         get_bundle(bundle).config("inference"),
         dataset_dir=[str(path) for path in inputs],

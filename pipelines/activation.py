@@ -31,7 +31,7 @@ class ActivationInferer(Inferer):
         self, flips: Sequence[Sequence[int]] = ((),), features: str = "layer4", head: str = "fc"
     ) -> None:
         self.flips, self.features, self.head = [[axis + 2 for axis in flip] for flip in flips], features, head
-        self._network: nn.Module | None = None
+        self._activations: dict[nn.Module, nn.Module] = {}  # one a model of an ensemble
 
     def __call__(self, inputs: torch.Tensor, network: nn.Module) -> torch.Tensor:
         """Return maps (B, 1, h, w) of ``inputs`` (B, C, H, W), h and w those of the feature map.
@@ -45,9 +45,9 @@ class ActivationInferer(Inferer):
         return torch.stack(variants).mean(dim=0)
 
     def _maps(self, images: torch.Tensor, network: nn.Module) -> torch.Tensor:
-        if network is not self._network:
-            self._network, self._activation = network, same_engine(network, self._of)
-        return self._activation(images)
+        if network not in self._activations:
+            self._activations[network] = same_engine(network, self._of)
+        return self._activations[network](images)
 
     def _of(self, network: nn.Module) -> nn.Module:
         modules = dict(network.named_modules())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,28 +15,33 @@ from monai.transforms import Compose
 from torch import nn
 
 from pipelines.datasets.draws import plain_tensors
+from pipelines.ensemble import members
 from pipelines.errors import UserError
-from pipelines.predict import predict_cases, result_record
+from pipelines.predict import Prediction, result_record
 from pipelines.readers.xray import ImageInput, Xray, find_images, read_xray_shown
 
 if TYPE_CHECKING:
     from PIL import Image
 
-logger = logging.getLogger(__name__)
 Element = TypeVar("Element")
 Finished = tuple[ImageInput, "Future[Any]"]
 
 
 class ImageTask(Protocol):
-    """What a bundle does with X-rays. ``measure`` and ``draw`` are called from several threads at once."""
+    """What a bundle does with X-rays. ``measure`` and ``draw`` are called from several threads at once.
+
+    ``outputs`` holds what ``infer`` gave for one image, once a model: one, or as many as an ensemble has.
+    """
 
     def infer(self, network: nn.Module, images: torch.Tensor) -> Sequence[Any]:
         """Return one output an image of ``images`` (B, 1, size, size), preprocessed, on the network's device."""
 
-    def measure(self, output: Any, xray: Xray) -> tuple[dict[str, Any], list[str]]:
+    def measure(self, outputs: Sequence[Any], xray: Xray) -> tuple[dict[str, Any], list[str]]:
         """Return the ``result`` of ``result.json``, and warnings beside those of the file's header."""
 
-    def draw(self, picture: np.ndarray, output: Any, result: Mapping[str, Any], case: str) -> Image.Image:
+    def draw(
+        self, picture: np.ndarray, outputs: Sequence[Any], result: Mapping[str, Any], case: str
+    ) -> Image.Image:
         """Return the overlay on ``picture`` (rows, columns) uint8, whose longer side has ``shown`` pixels."""
 
 
@@ -47,7 +51,7 @@ def image_items(dataset_dir: str | Path) -> list[dict[str, str]]:
     return [{"case": item.case, "image": str(item.path)} for item in items if not item.problem]
 
 
-class ImagePrediction:
+class ImagePrediction(Prediction):
     """Predict X-rays with a bundle.
 
     While the network computes a batch, threads read the next and draw the one before: a folder of thousands takes
@@ -81,29 +85,18 @@ class ImagePrediction:
         shown: int = 448,
         threads: int = 2,
     ) -> None:
-        self.inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-        self.output_dir, self.network, self.device = Path(output_dir), network, device
-        self.preprocessing, self.task, self.source = preprocessing, task, dict(source)
-        self.size, self.batch_size, self.shown, self.threads = size, batch_size, shown, threads
+        super().__init__(inputs, output_dir, network, preprocessing, device, source)
+        self.task, self.size, self.shown = task, size, shown
+        self.batch_size, self.threads = batch_size, threads
 
     def run(self) -> None:
-        """Predict every input; one that cannot be read is reported and the others still run.
-
-        Raises:
-            SystemExit: with code 1 when any input failed.
-        """
-        from rich.console import Console
-
-        items = find_images([Path(path) for path in self.inputs])
+        """Predict every input, see :meth:`~pipelines.predict.Prediction.predict_each`."""
+        items = find_images(self.inputs)
         pool = ThreadPoolExecutor(self.threads)
         try:
-            predict_one = self._one_by_one(self.predicted(items, pool))
-            failed = predict_cases(items, predict_one, self.output_dir, Console(stderr=True))
+            self.predict_each(items, self._one_by_one(self.predicted(items, pool)))
         finally:
             pool.shutdown(cancel_futures=True)
-        logger.info("Results are in %s", self.output_dir)
-        if failed:
-            raise SystemExit(1)
 
     def predicted(self, items: Sequence[ImageInput], pool: ThreadPoolExecutor) -> Iterator[Finished]:
         """Yield each input in order with its future ``result.json`` and overlay (PNG), or with its error."""
@@ -131,13 +124,13 @@ class ImagePrediction:
         """Run the network on what of a batch could be read, and let threads do the rest of the work."""
         read = [future.result() for _, future in batch if future.exception() is None]
         try:
-            outputs = deque(self._infer([xray for xray, _ in read]) if read else [])
+            answers = deque(self._infer([xray for xray, _ in read]) if read else [])
         except Exception as error:  # of this batch alone: each of its cases tells it
             return [(item, _failed(future.exception() or error)) for item, future in batch]
         return [
             (
                 item,
-                future if future.exception() else pool.submit(self._finish, item, future, outputs.popleft()),
+                future if future.exception() else pool.submit(self._finish, item, future, answers.popleft()),
             )
             for item, future in batch
         ]
@@ -147,13 +140,16 @@ class ImagePrediction:
         with plain_tensors():
             samples = [self.preprocessing({"image": torch.from_numpy(x.pixels)[None]}) for x in xrays]
         images = torch.stack([sample["image"] for sample in samples]).to(self.device)
-        return self.task.infer(self.network, images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        return list(zip(*(self.task.infer(model, images) for model in members(self.network)), strict=True))
 
-    def _finish(self, item: ImageInput, read: Future[Any], output: Any) -> tuple[dict[str, Any], bytes]:
+    def _finish(
+        self, item: ImageInput, read: Future[Any], outputs: Sequence[Any]
+    ) -> tuple[dict[str, Any], bytes]:
         xray, picture = read.result()
-        result, warnings = self.task.measure(output, xray)
+        result, warnings = self.task.measure(outputs, xray)
         overlay = io.BytesIO()
-        self.task.draw(picture, output, result, item.case).save(overlay, format="PNG", compress_level=1)
+        self.task.draw(picture, outputs, result, item.case).save(overlay, format="PNG", compress_level=1)
         record = result_record(self.source, item, result, [*xray.header.warnings, *warnings])
         return record, overlay.getvalue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import shutil
 import tempfile
@@ -16,7 +17,12 @@ from pipelines.errors import UserError
 from pipelines.files import atomic_path, write_json
 
 if TYPE_CHECKING:
+    import torch
+    from monai.transforms import Compose
     from rich.console import Console
+    from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 class CaseInput(Protocol):
@@ -32,6 +38,47 @@ class CaseInput(Protocol):
 
 
 Item = TypeVar("Item", bound=CaseInput)
+
+
+class Prediction:
+    """What every prediction with a bundle has: its inputs, the network, and where results go.
+
+    Args:
+        inputs: a path, or several.
+        output_dir: a folder a case is written here.
+        network: with its weights, on ``device``; one or an :class:`~pipelines.ensemble.Ensemble`.
+        preprocessing: the deterministic transforms, on ``image``.
+        device: where the network is.
+        source: see :func:`pipelines.prediction.provenance`.
+    """
+
+    def __init__(
+        self,
+        inputs: str | Path | Sequence[str | Path],
+        output_dir: str | Path,
+        network: nn.Module,
+        preprocessing: Compose,
+        device: str | torch.device,
+        source: Mapping[str, Any],
+    ) -> None:
+        self.inputs = [Path(path) for path in ([inputs] if isinstance(inputs, str | Path) else inputs)]
+        self.output_dir, self.network, self.preprocessing = Path(output_dir), network, preprocessing
+        self.device, self.source = device, dict(source)
+
+    def predict_each(
+        self, items: Sequence[Item], predict_one: Callable[[Item, Path], dict[str, Any]]
+    ) -> None:
+        """Predict every input, see :func:`predict_cases`; one that cannot be read is reported and the others still run.
+
+        Raises:
+            SystemExit: with code 1 when any input failed.
+        """
+        from rich.console import Console
+
+        failed = predict_cases(items, predict_one, self.output_dir, Console(stderr=True))
+        logger.info("Results are in %s", self.output_dir)
+        if failed:
+            raise SystemExit(1)
 
 
 def result_record(

@@ -1,11 +1,11 @@
-"""The bundles, and where the functions of each stand: what the command line offers follows from this table."""
+"""The bundles: every folder under ``bundles/`` with a ``data.yaml``, which says what the command line offers for it."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from pipelines.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+DATA = "data.yaml"
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Bundle:
 
     name: str
     dataset_dir: str
-    fetch: str
-    phantom: str
-    check: str
+    fetch: str = ""
+    phantom: str = ""
+    check: str = ""
     scan: str = ""
     cases: str = ""
     summarise: str = ""
@@ -94,50 +96,26 @@ class Bundle:
         return path
 
 
-BUNDLES = {
-    "atrium": Bundle(
-        name="atrium",
-        dataset_dir="data/Task02_Heart",
-        fetch="pipelines.fetch:fetch_atrium",
-        phantom="pipelines.phantoms.atrium:write_phantom",
-        check="pipelines.checks.atrium:check_atrium",
-        cases="pipelines.datasets.msd:read_cases",
-        summarise="pipelines.evaluation.segmentation:summarise_cases",
-        figures="pipelines.evaluation.figures:segmentation_figures",
-    ),
-    "pneumonia": Bundle(
-        name="pneumonia",
-        dataset_dir="data/rsna-pneumonia",
-        fetch="pipelines.fetch_kaggle:fetch_pneumonia",
-        phantom="pipelines.phantoms.xray:write_pneumonia_phantom",
-        scan="pipelines.datasets.rsna:scan_cases",
-        check="pipelines.checks.pneumonia:check_pneumonia",
-        cases="pipelines.datasets.rsna:read_cases",
-        summarise="pipelines.evaluation.classification_report:summarise",
-        figures="pipelines.evaluation.classification_figures:classification_figures",
-        strata="label",
-        calibrates=True,
-    ),
-    "cardiac": Bundle(
-        name="cardiac",
-        dataset_dir="data/rsna-heart",
-        fetch="pipelines.fetch_heart:fetch_cardiac",
-        phantom="pipelines.phantoms.xray:write_heart_phantom",
-        scan="pipelines.datasets.heart:scan_cases",
-        check="pipelines.checks.cardiac:check_cardiac",
-        cases="pipelines.datasets.heart:read_cases",
-        summarise="pipelines.evaluation.boxes:summarise_boxes",
-        figures="pipelines.evaluation.boxes_figures:box_figures",
-    ),
-}
+def find_bundles() -> dict[str, Path]:
+    """Return the ``data.yaml`` of each bundle of this project and of the folder that the command is run in, by name."""
+    roots = dict.fromkeys((Path(__file__).parents[1] / "bundles", Path("bundles").absolute()))
+    return {path.parent.name: path for root in roots for path in sorted(root.glob(f"*/{DATA}"))}
 
 
 def get_bundle(name: str) -> Bundle:
     """Return the bundle called ``name``.
 
     Raises:
-        UserError: when there is none.
+        UserError: when there is none, or its ``data.yaml`` is damaged.
     """
-    if name not in BUNDLES:
-        raise UserError(f"There is no bundle '{name}'{nearest(name, BUNDLES)}\nKnown: {', '.join(BUNDLES)}.")
-    return BUNDLES[name]
+    import yaml
+
+    bundles = find_bundles()
+    if name not in bundles:
+        raise UserError(f"There is no bundle '{name}'{nearest(name, bundles)}\nKnown: {', '.join(bundles)}.")
+    try:
+        return Bundle(name=name, **yaml.safe_load(bundles[name].read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        names = ", ".join(field.name for field in fields(Bundle) if field.name != "name")
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{bundles[name]} is damaged: {reason}\nIt may hold {names}.") from error

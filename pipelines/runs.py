@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelines.errors import UserError, nearest
 
 CONFIG, BEST, LAST = "config.yaml", "model.pt", "last.pt"
+CROSSVAL = "crossval.json"  # in the folder of a cross-validation
 DATALIST, CASES, LOG, TRACKING = "datalist.json", "cases.csv", "log.txt", "mlflow.json"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -14,12 +13,14 @@ import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
+from pipelines.blocks import with_bases
 from pipelines.checkpoints import load_last
-from pipelines.console import answer_briefly, in_one_line, log_to, quiet
-from pipelines.errors import UserError, nearest
+from pipelines.console import answer_briefly, in_one_line, log_to, quiet, user_error
+from pipelines.ensemble import find_checkpoints, require_alike
+from pipelines.errors import UserError
 from pipelines.files import write_text
-from pipelines.runs import BEST, CONFIG, LAST, LOG, existing_run_dir, new_run_dir, newest_finished
-from pipelines.settings import check_values, is_expression, refuse_unknown, resumed
+from pipelines.runs import CONFIG, LAST, LOG, existing_run_dir, new_run_dir
+from pipelines.settings import check_values, is_expression, refuse_unknown, resumed, split_id
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,7 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
             run_dir, parser.get_parsed_content("max_epochs")
         )  # fail now, not after the data are prepared
     if preflight is not None:
-        preflight(
-            **{name: parser.get_parsed_content(name) for name in inspect.signature(preflight).parameters}
-        )
+        preflight(**{name: _content(parser, name) for name in inspect.signature(preflight).parameters})
     if not resume:
         run_dir = new_run_dir(parser.config["output_dir"], parser.config["run_name"])
     parser.config |= {"run_dir": str(run_dir), "resume": None}
@@ -79,25 +78,34 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
 def begin_use() -> None:
     """Check the config of the bundle that is being run (evaluation, inference), and fit it to its checkpoint.
 
-    ``ckpt_path`` becomes the best weights of the newest finished run in ``runs_dir`` where it is null. The ids that
-    ``trained_with`` lists are replaced by what the checkpoint's run folder says, so weights always meet the network
-    and the transforms that they were trained with; what the command line gives goes before that.
+    ``ckpt_path`` becomes the file of the weights, or a list of several that answer together; see
+    :func:`pipelines.ensemble.find_checkpoints`. The ids that ``trained_with`` lists are replaced by what the
+    checkpoint's run folder says, so weights always meet the network and the transforms that they were trained
+    with; what the command line gives goes before that.
 
     Raises:
-        UserError: for an id that no config defines, a setting out of range, or no checkpoint to use.
+        UserError: for an id that no config defines, a setting out of range, no checkpoint to use, or several that
+            were trained with different settings.
     """
     parser, overrides = _begin()
     config = parser.config
-    checkpoint = _checkpoint(config)
-    if (checkpoint.parent / CONFIG).is_file():
-        stored = config_of(checkpoint.parent, config["bundle_root"])
-        given = {re.split("#|::", name)[0] for name in overrides}
-        config |= {k: stored[k] for k in config["trained_with"] if k in stored and k not in given}
-    else:
-        logger.warning("%s has no %s beside it: the bundle's own settings are used.", checkpoint, CONFIG)
-    config["ckpt_path"] = str(checkpoint)
+    checkpoints = find_checkpoints(config["ckpt_path"], config["runs_dir"])
+    taken = {k for k in config["trained_with"] if k not in overrides}
+    stored: dict[Path, dict[str, Any]] = {}
+    for path in checkpoints:
+        if (path.parent / CONFIG).is_file():
+            settings = config_of(path.parent, config["bundle_root"])
+            stored[path] = {name: settings[name] for name in settings if name in taken}
+        else:
+            logger.warning("%s has no %s beside it: the bundle's own settings are used.", path, CONFIG)
+            stored[path] = {name: config[name] for name in taken}
+    require_alike(stored)
+    config |= stored[checkpoints[0]]
+    parser.update({k: v for k, v in overrides.items() if split_id(k)[0] in taken})
+    names = [str(path) for path in checkpoints]
+    config["ckpt_path"] = names if len(names) > 1 else names[0]
     parser.parse(True)
-    logger.info("Checkpoint: %s", checkpoint)
+    logger.info("Checkpoint: %s", ", ".join(names))
 
 
 def checked_config(config_file: str | Path, overrides: Mapping[str, Any]) -> ConfigParser:
@@ -108,56 +116,58 @@ def checked_config(config_file: str | Path, overrides: Mapping[str, Any]) -> Con
     """
     parser = ConfigParser()
     parser.read_config(str(config_file))
-    defined = ConfigParser.load_config_files(str(config_file))
+    defined = _defined(str(config_file))
     refuse_unknown({}, overrides, defined)  # before: an unknown id inside a block cannot be set
     parser.update(dict(overrides))
     parser.resolve_macro_and_relative_ids()
+    parser.config = with_bases(parser.config)
     refuse_unknown(parser.config, overrides, defined)
     _check_values(parser)
     return parser
-
-
-def _checkpoint(config: Mapping[str, Any]) -> Path:
-    if not config["ckpt_path"]:
-        return newest_finished(config["runs_dir"]) / BEST
-    path = Path(str(config["ckpt_path"]))
-    path = path / BEST if path.is_dir() else path
-    if not path.is_file():
-        beside = (
-            [str(p) for p in path.parent.iterdir() if p.suffix == ".pt" or p.is_dir()]
-            if path.parent.is_dir()
-            else []
-        )
-        raise UserError(
-            f"There is no checkpoint {path}{nearest(str(path), beside)}\nName a .pt file or a run folder."
-        )
-    return path
 
 
 def _begin() -> tuple[ConfigParser, Mapping[str, Any]]:
     """Return the running config after its checks, and what of it was overridden."""
     quiet()
     answer_briefly()
-    parser = running_parser()
+    workflow = _running()
+    parser = workflow.parser
     files, overrides = _invocation()
-    defined = ConfigParser.load_config_files(files) if files else {}
-    refuse_unknown(parser.config, overrides, defined)
+    parser.config = with_bases(parser.config)
+    refuse_unknown(parser.config, overrides, _defined(files))
+    if workflow.run_id not in parser:  # what stands on the command line without a name
+        raise UserError(
+            f"There is nothing called '{workflow.run_id}' to run. Give settings by name: --max_epochs 3."
+        )
     _check_values(parser)
     return parser, overrides
+
+
+def _defined(files: Any) -> dict[str, Any]:
+    """Return what the config files define, blocks of other files in their place."""
+    parser = ConfigParser(ConfigParser.load_config_files(files) if files else {})
+    parser.resolve_macro_and_relative_ids()
+    return with_bases(parser.config)
 
 
 def _check_values(parser: ConfigParser) -> None:
     def value_of(name: str) -> Any:
         value = parser.config[name]
-        if not is_expression(value):
-            return value
-        try:
-            return parser.get_parsed_content(name)
-        except Exception as error:  # an expression may raise anything
-            raise UserError(f"{name}: {value!r} cannot be computed: {in_one_line(error)}") from error
+        return _content(parser, name) if is_expression(value) else value
 
     parser.parse(True)
     check_values(value_of, parser.config)
+
+
+def _content(parser: ConfigParser, name: str) -> Any:
+    try:
+        return parser.get_parsed_content(name)
+    except Exception as error:  # an expression, or what builds a component, may raise anything
+        value = str(parser.config[name])
+        shown = value if len(value) < 80 else f"{value[:76]} …"
+        raise user_error(error) or UserError(
+            f"{name}: {shown!r} cannot be computed: {in_one_line(error)}"
+        ) from error
 
 
 def running_parser() -> ConfigParser:
@@ -165,9 +175,13 @@ def running_parser() -> ConfigParser:
 
     MONAI gives an expression no way to its own config, so the workflow is looked for among the callers.
     """
+    return _running().parser
+
+
+def _running() -> ConfigWorkflow:
     for frame in _callers():
         if isinstance(workflow := frame.f_locals.get("self"), ConfigWorkflow):
-            return workflow.parser
+            return workflow
     raise RuntimeError("this is meant to be called by an expression of a bundle that `monai.bundle run` runs")
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pipelines.blocks import names_in
 from pipelines.engines import ENGINES
 from pipelines.errors import UserError, nearest
 from pipelines.evaluation.classification import OPERATING_POINTS
@@ -115,6 +116,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
         "a list of whole numbers, e.g. [-1,0,1]",
     ),
     "dataset_dir": (_is_path, "a path"),
+    "ckpt_path": (_is_path, "a .pt file or a run folder, or a list of these"),
     "output_dir": _FOLDER,
     "resume": (_FOLDER[0], "a run folder"),
     "run_name": (_FOLDER[0], "a name that is not a number alone"),
@@ -161,19 +163,25 @@ def refuse_unknown(
 
 
 def _require_defined(name: str, defined: Mapping[str, Any]) -> None:
-    """Follow an id into the config; what a component takes is the component's to say, and not looked at here."""
+    """Follow an id into the config."""
     block: Any = defined
-    steps = re.split("#|::", name.lstrip("+"))
+    steps = split_id(name)
     for depth, step in enumerate(steps):
-        if not isinstance(block, dict) or "_target_" in block:
+        if (names := names_in(block)) is None:
             return
-        if step not in block:
-            raise _unknown("::".join(steps[: depth + 1]), ["::".join([*steps[:depth], key]) for key in block])
-        block = block[step]
+        if step not in names:
+            raise _unknown("::".join(steps[: depth + 1]), ["::".join([*steps[:depth], key]) for key in names])
+        block = block[int(step)] if isinstance(block, list) else block.get(step)
+
+
+def split_id(name: str) -> list[str]:
+    """Return the steps of an id, e.g. ``["train", "trainer"]`` of "train#trainer" and "+train::trainer"."""
+    return re.split("#|::", name.lstrip("+"))
 
 
 def _unknown(name: str, known: list[str]) -> UserError:
-    settings = [other for other in known if other not in _WIRING]
+    last = {other: other.split("::")[-1] for other in known}
+    settings = [other for other in last if last[other] not in _WIRING and last[other][:1] != "_"]
     return UserError(
         f"There is no setting '{name}'{nearest(name, settings)}\nKnown: {', '.join(sorted(settings))}."
     )

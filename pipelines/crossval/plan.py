@@ -12,10 +12,9 @@ from pipelines.datasets.datalist import Case, dataset_hash
 from pipelines.errors import UserError
 from pipelines.files import sha256_json, write_json
 from pipelines.registry import Bundle
-from pipelines.runs import read_json
+from pipelines.runs import CROSSVAL, read_json
 from pipelines.settings import RESUMABLE
 
-PLAN = "crossval.json"
 # what of the settings may change while the folds stay comparable: where it is computed, not what
 MACHINE = RESUMABLE - {"max_epochs", "val_interval"}
 # set for each fold, or of the folder itself
@@ -54,7 +53,7 @@ class Plan:
     def write(self, folder: Path) -> None:
         """Write ``crossval.json``; where runs are recorded may hold a password, and is left out."""
         told = {name: value for name, value in self.overrides.items() if name != "tracking_uri"}
-        write_json(folder / PLAN, asdict(self) | {"overrides": told})
+        write_json(folder / CROSSVAL, asdict(self) | {"overrides": told})
 
     def sides(self, fold: int) -> dict[str, list[str]]:
         """Return the names of the cases that ``train``, ``val`` (validate) and are ``held_out`` in ``fold``."""
@@ -140,12 +139,12 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    content = read_json(folder / PLAN)
+    content = read_json(folder / CROSSVAL)
     try:
         return Plan(**{field.name: content[field.name] for field in fields(Plan)})
     except KeyError as error:
         raise UserError(
-            f"{folder / PLAN} is missing or damaged, so {folder} is no cross-validation to go on with.\n"
+            f"{folder / CROSSVAL} is missing or damaged, so {folder} is no cross-validation to go on with.\n"
             "Choose another --name."
         ) from error
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from pipelines.crossval.plan import PLAN, Plan
+from pipelines.crossval.plan import Plan
 from pipelines.errors import UserError
-from pipelines.runs import CONFIG, LAST, read_tracking
+from pipelines.runs import CONFIG, CROSSVAL, LAST, read_tracking
 from pipelines.settings import parameters
 from pipelines.tracking import RunTracker, environment_tags
 
@@ -41,7 +41,7 @@ def recorded(folder: Path, plan: Plan, config: Mapping[str, Any], threads: int) 
         tracker.log_parameters({**settings, "folds": plan.folds, "fold_seed": plan.seed, "last": plan.last})
         hashes = {"split.hash": plan.hash, "dataset.hash": plan.dataset["hash"], "seed": config["seed"]}
         tracker.log_tags({**environment_tags(), "host.threads": threads, **hashes})
-        tracker.log_files(folder / CONFIG, folder / PLAN)
+        tracker.log_files(folder / CONFIG, folder / CROSSVAL)
         yield tracker
         tracker.end("FINISHED")
     except BaseException as error:

@@ -15,7 +15,7 @@ from pipelines import session
 from pipelines.console import log_to, quiet
 from pipelines.crossval import processes
 from pipelines.crossval.fold import is_scored
-from pipelines.crossval.plan import MACHINE, PLAN, Plan, draw_plan, fold_dir, require_same
+from pipelines.crossval.plan import MACHINE, Plan, draw_plan, fold_dir, require_same
 from pipelines.crossval.pooled import pool
 from pipelines.crossval.record import forget_broken_off, recorded
 from pipelines.crossval.story import Story
@@ -25,7 +25,7 @@ from pipelines.evaluation.results import print_results
 from pipelines.evaluation.run import log_results
 from pipelines.interrupts import termination_as_interrupt
 from pipelines.registry import Bundle
-from pipelines.runs import LAST, LOG, new_run_dir, unique_name
+from pipelines.runs import CROSSVAL, LAST, LOG, new_run_dir, unique_name
 
 logger = logging.getLogger(__name__)
 # settings that the folds decide, and what to give instead
@@ -162,7 +162,7 @@ def _refuse_decided(bundle: Bundle, overrides: Mapping[str, Any], last: bool) ->
 def _open_folder(plan: Plan, config: Mapping[str, Any]) -> Path:
     """Make the folder of a cross-validation, or reopen it, and hold it against other processes."""
     folder = Path(config["output_dir"]) / plan.name
-    if folder.exists() and not (folder / PLAN).is_file():
+    if folder.exists() and not (folder / CROSSVAL).is_file():
         raise UserError(f"{folder} exists already and is no cross-validation. Choose another --name.")
     if not folder.exists():
         new_run_dir(config["output_dir"], plan.name)

@@ -99,6 +99,42 @@ def missing_files(case: Case) -> list[str]:
     ]
 
 
+def require_whole(
+    cases: Sequence[Case], problems: Sequence[str], dataset_dir: str | Path, bundle: str
+) -> None:
+    """Refuse a data set whose tables or files have faults.
+
+    Args:
+        cases: what was found.
+        problems: what is wrong with the rest, a sentence each.
+        dataset_dir: the data set.
+        bundle: whose `check` shows all faults.
+
+    Raises:
+        UserError: the first fault, how many there are and the command that shows all.
+    """
+    problems = [*problems, *(message for case in cases for message in missing_files(case))]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        command = f"run `python -m pipelines check {bundle} --dataset_dir {dataset_dir}`"
+        raise UserError(f"{problems[0]}{more};\n{command}")
+
+
+def missing_layout(root: Path, layout: str, file: str, meant: Sequence[Path], mend: str) -> UserError:
+    """Return what to say of a folder that is no data set.
+
+    Args:
+        root: where it was looked for.
+        layout: what was looked for, in words.
+        file: the name of the file that makes a folder one.
+        meant: folders nearby that hold such a file.
+        mend: what to do.
+    """
+    came = f"has no {file}" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
+    hint = f"; did you mean `--dataset_dir {meant[0]}`?" if meant else ""
+    return UserError(f"no data set in {layout} at {root}: it {came}{hint}\n{mend}")
+
+
 def inside(root: Path, kind: str, text: Any) -> Path:
     """Join a listed path to ``root``; POSIX and Windows paths that would lead out of it are refused.
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.datasets.datalist import Case, Split
+from pipelines.datasets.datalist import Case, Split, require_whole
 from pipelines.datasets.splits import in_proportion, split_cases
 from pipelines.datasets.xrays import (
     find_table,
@@ -22,7 +22,6 @@ from pipelines.datasets.xrays import (
     numbers,
     open_layout,
     read_table,
-    require_whole,
 )
 from pipelines.errors import UserError
 

@@ -14,37 +14,30 @@ from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from pipelines.datasets.datalist import dataset_root, inside, missing_files
+from pipelines.datasets.datalist import dataset_root, inside, missing_layout, require_whole
 from pipelines.datasets.splits import split_cases
 from pipelines.errors import UserError
 
+LIST = "dataset.json"
 SUFFIXES = (".nii.gz", ".nii")
-MEND = (
-    "run `python -m pipelines fetch atrium`,\n"
-    "or `python -m pipelines phantom atrium DIR` and then add `--dataset_dir DIR`"
-)
 
 
-def read_cases(dataset_dir: str | Path) -> list[dict[str, str]]:
+def read_cases(dataset_dir: str | Path, bundle: str = "atrium") -> list[dict[str, str]]:
     """Return the labelled cases of an MSD folder, in the natural order of their names (la_2 before la_10).
 
     Args:
         dataset_dir: the folder that holds ``dataset.json``, ``imagesTr`` and ``labelsTr``; ``~`` is expanded.
+        bundle: whose data set it is, for the commands that errors name.
 
     Raises:
         UserError: the folder, ``dataset.json`` or a listed file is missing or malformed.
     """
-    cases, problems = scan_cases(dataset_dir)
-    problems += [missing for case in cases for missing in missing_files(case)]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(
-            f"{problems[0]}{more};\nrun `python -m pipelines check atrium --dataset_dir {dataset_dir}`"
-        )
+    cases, problems = scan_cases(dataset_dir, bundle)
+    require_whole(cases, problems, dataset_dir, bundle)
     return cases
 
 
-def scan_cases(dataset_dir: str | Path) -> tuple[list[dict[str, str]], list[str]]:
+def scan_cases(dataset_dir: str | Path, bundle: str = "atrium") -> tuple[list[dict[str, str]], list[str]]:
     """Return the cases that ``dataset.json`` lists, files there or not, and what is wrong with the others.
 
     Raises:
@@ -53,7 +46,7 @@ def scan_cases(dataset_dir: str | Path) -> tuple[list[dict[str, str]], list[str]
     root = dataset_root(dataset_dir)
     cases: list[dict[str, str]] = []
     problems: list[str] = []
-    for index, entry in enumerate(_training_entries(root)):
+    for index, entry in enumerate(_training_entries(root, bundle)):
         try:
             case = _parse_entry(root, entry)
             for key in ("case", "label"):
@@ -61,7 +54,7 @@ def scan_cases(dataset_dir: str | Path) -> tuple[list[dict[str, str]], list[str]
                     raise UserError(f"{key} '{case[key]}' is listed twice")
             cases.append(case)
         except UserError as error:
-            problems.append(f"{root / 'dataset.json'}: entry {index} of 'training': {error}")
+            problems.append(f"{root / LIST}: entry {index} of 'training': {error}")
     return sorted(cases, key=lambda case: natural_key(case["case"])), problems
 
 
@@ -74,32 +67,26 @@ def load_split(
     dataset_dir: str | Path,
     train_cases: int | str | Sequence[str] = 16,
     val_cases: int | str | Sequence[str] = 4,
+    bundle: str = "atrium",
 ) -> dict[str, list[dict[str, str]]]:
     """Return the split of an MSD folder: :func:`read_cases`, then :func:`split_cases`."""
-    return split_cases(read_cases(dataset_dir), train_cases, val_cases)
+    return split_cases(read_cases(dataset_dir, bundle), train_cases, val_cases)
 
 
-def _training_entries(root: Path) -> list[Any]:
-    if not (root / "dataset.json").is_file():
-        raise UserError(_missing_layout(root))
-    content = _read_json(root / "dataset.json")
+def _training_entries(root: Path, bundle: str) -> list[Any]:
+    mend = (
+        f"run `python -m pipelines fetch {bundle}`,\n"
+        f"or `python -m pipelines phantom {bundle} DIR` and then add `--dataset_dir DIR`"
+    )
+    if not (root / LIST).is_file():
+        meant = [path.parent for path in (*root.parent.glob(LIST), *sorted(root.glob(f"*/{LIST}")))]
+        raise missing_layout(root, "the Decathlon's layout", LIST, meant, mend)
+    content = _read_json(root / LIST)
     entries = content.get("training") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         came = "an empty one" if entries == [] else "none"
-        raise UserError(
-            f"{root / 'dataset.json'}: expected a list of cases under 'training', got {came};\n{MEND}"
-        )
+        raise UserError(f"{root / LIST}: expected a list of cases under 'training', got {came};\n{mend}")
     return entries
-
-
-def _missing_layout(root: Path) -> str:
-    """Say what was looked for where, and which folder nearby or which command mends it."""
-    meant = [*root.parent.glob("dataset.json"), *sorted(root.glob("*/dataset.json"))]
-    found = (
-        "has no dataset.json" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
-    )
-    hint = f"; did you mean `--dataset_dir {meant[0].parent}`?" if meant else ""
-    return f"no data set in the Decathlon's layout at {root}: it {found}{hint}\n{MEND}"
 
 
 def _read_json(path: Path) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from pipelines.datasets.datalist import Case, Split
+from pipelines.datasets.datalist import Case, Split, require_whole
 from pipelines.datasets.splits import in_proportion, split_cases
 from pipelines.datasets.xrays import (
     find_table,
@@ -25,7 +25,6 @@ from pipelines.datasets.xrays import (
     numbers,
     open_layout,
     read_table,
-    require_whole,
 )
 from pipelines.errors import UserError
 

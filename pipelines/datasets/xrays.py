@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.datasets.datalist import Case, dataset_root, missing_files
+from pipelines.datasets.datalist import dataset_root, missing_layout
 from pipelines.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def open_layout(dataset_dir: str | Path, name: str, mend: str) -> tuple[Path, Pa
         return root, table
     nearby = [root.parent, *(path for path in sorted(root.glob("*")) if path.is_dir())]
     meant = [path for path in nearby if find_table(path, name)]
-    came = f"has no {name}" if root.is_dir() else "is not a folder" if root.exists() else "does not exist"
-    hint = f"; did you mean `--dataset_dir {meant[0]}`?" if meant else ""
-    raise UserError(f"no data set in the RSNA challenge's layout at {root}: it {came}{hint}\n{mend}")
+    raise missing_layout(root, "the RSNA challenge's layout", name, meant, mend)
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -99,18 +97,3 @@ def image_path(root: Path, name: str) -> str:
     if not name or not re.fullmatch(r"[^/\\:\0]+", name) or name in (".", ".."):
         raise UserError(f"expected the name of a file in {IMAGES} without its suffix, got {name!r}")
     return str(root / IMAGES / f"{name}.dcm")
-
-
-def require_whole(
-    cases: Sequence[Case], problems: Sequence[str], dataset_dir: str | Path, bundle: str
-) -> None:
-    """Refuse a data set whose tables or files have faults.
-
-    Raises:
-        UserError: the first fault, how many there are and the command that shows all.
-    """
-    problems = problems or [message for case in cases for message in missing_files(case)]
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        command = f"run `python -m pipelines check {bundle} --dataset_dir {dataset_dir}`"
-        raise UserError(f"{problems[0]}{more};\n{command}")

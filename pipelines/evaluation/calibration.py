@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.ensemble import paths
 from pipelines.errors import UserError, nearest
 from pipelines.evaluation.classification import (
     OPERATING_POINTS,
@@ -145,6 +146,11 @@ def save(calibration: Calibration, checkpoint: str | Path) -> None:
     """Write ``calibration.json`` beside the weights that it belongs to."""
     content = asdict(calibration) | {"model_sha256": sha256_file(checkpoint)}
     write_json(Path(checkpoint).parent / FILE, content)
+
+
+def load_all(ckpt_path: str | Path | Sequence[str | Path]) -> list[Calibration]:
+    """Return the calibration of each of the weights that a config's ``ckpt_path`` names, see :func:`load`."""
+    return [load(path) for path in paths(ckpt_path)]
 
 
 def load(checkpoint: str | Path) -> Calibration:

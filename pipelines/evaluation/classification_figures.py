@@ -102,7 +102,8 @@ def confusion_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         for (row, column), count in np.ndenumerate(counts):
             axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center")
         axes.set_xticks((0, 1), ("negative", "positive"))
-        axes.set_yticks((0, 1), ("no\npneumonia", "pneumonia"))
+        axes.set_yticks((0, 1), ("negative", "positive"))
+        axes.set_ylabel("label")
         axes.set_title(point.replace("_", "-"), fontsize=10)
         axes.set_xlabel("decision")
     save_figure(figure, path)

@@ -64,7 +64,7 @@ class ClassificationScores:
             written.
     """
 
-    def __init__(self, target: Target, checkpoint: str | os.PathLike[str], bundle: str = "pneumonia") -> None:
+    def __init__(self, target: Target, checkpoint: str | os.PathLike[str], bundle: str) -> None:
         self.target, self.checkpoint, self.bundle = target, Path(checkpoint), bundle
         self._clear()
 

@@ -39,7 +39,7 @@ class Target:
         dataset: ``dir`` and ``hash``, for the result contract.
 
     Raises:
-        UserError: a part or case that there is none of, or a split that is not known.
+        UserError: a part or case that there is none of, a split that is not known, or several checkpoints.
     """
 
     def __init__(
@@ -50,6 +50,11 @@ class Target:
         dataset_dir: str | Path | None = None,
         output_dir: str | Path | None = None,
     ) -> None:
+        if not isinstance(ckpt_path, str | Path):
+            raise UserError(
+                "An evaluation is of one training: name one checkpoint. Of a cross-validation the scores are in "
+                "its own folder already."
+            )
         self.run_dir, self._read_cases = Path(ckpt_path).parent, read_cases
         names = _names(cases)
         self.part = names[0] if len(names) == 1 and names[0] in (*SPLITS, "all") else "cases"

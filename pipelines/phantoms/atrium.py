@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError
-from pipelines.files import write_json
+from pipelines.phantoms.target import write_whole
 from pipelines.progress import track
 
 if TYPE_CHECKING:
@@ -38,26 +36,17 @@ def write_phantom(
     Raises:
         UserError: on an unusable argument, or when ``target`` holds anything else.
     """
-    target = Path(target).expanduser()
     _check_arguments(cases, seed, size)
     contents = _dataset_json(cases, seed, size)
-    if _is_written(target, contents):
-        print(f"{target} already holds this phantom ({cases} cases, seed {seed}).")
-        return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".phantom-", dir=target.parent) as temporary:
-            root = Path(temporary) / "whole"
-            for folder in ("imagesTr", "labelsTr"):
-                (root / folder).mkdir(parents=True)
-            for k in track(range(1, cases + 1), "Phantom"):
-                _write_case(root, k, *make_case(seed, k, size))
-            write_json(root / "dataset.json", contents)
-            root.replace(target)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the phantom to {target}: {error.strerror}; choose another folder"
-        ) from error
+    files = [case[key] for case in contents["training"] for key in ("image", "label")]
+
+    def write(root: Path) -> None:
+        for folder in ("imagesTr", "labelsTr"):
+            (root / folder).mkdir()
+        for k in track(range(1, cases + 1), "Phantom"):
+            _write_case(root, k, *make_case(seed, k, size))
+
+    write_whole(target, "dataset.json", contents, write, files)
 
 
 def make_case(
@@ -108,23 +97,6 @@ def _dataset_json(cases: int, seed: int, size: tuple[int, int, int] | None) -> d
         "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names],
         "test": [],
     }
-
-
-def _is_written(target: Path, contents: dict[str, Any]) -> bool:
-    """Return whether ``target`` holds this very phantom; raise when it holds anything else."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return False
-    try:
-        found = json.loads((target / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    files = [target / case[key] for case in contents["training"] for key in ("image", "label")]
-    if found == contents and all(file.is_file() for file in files):
-        return True
-    raise UserError(
-        f"expected an empty folder or this very phantom in {target}, found other files; "
-        "choose another folder or remove this one"
-    )
 
 
 def _write_case(root: Path, k: int, image: Nifti1Image, label: Nifti1Image) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ from pipelines.files import write_json
 
 
 def write_whole(
-    target: Path, marker: str, contents: Mapping[str, Any], write: Callable[[Path], None]
+    target: Path,
+    marker: str,
+    contents: Mapping[str, Any],
+    write: Callable[[Path], None],
+    files: Sequence[str] = (),
 ) -> None:
     """Let ``write`` fill a folder, and move it to ``target`` once it is whole.
 
@@ -22,12 +26,13 @@ def write_whole(
         marker: the name of a JSON file that tells this phantom from others.
         contents: what it holds: all that the phantom's bytes follow from.
         write: fills the folder that it is given; the marker is written after it.
+        files: paths inside the folder without which it does not hold this phantom.
 
     Raises:
         UserError: ``target`` holds anything else, or cannot be written.
     """
     target = Path(target).expanduser()
-    if _is_written(target, marker, contents):
+    if _is_written(target, marker, contents, files):
         print(f"{target} already holds this phantom.")
         return
     try:
@@ -44,7 +49,7 @@ def write_whole(
         ) from error
 
 
-def _is_written(target: Path, marker: str, contents: Mapping[str, Any]) -> bool:
+def _is_written(target: Path, marker: str, contents: Mapping[str, Any], files: Sequence[str]) -> bool:
     """Return whether ``target`` holds this very phantom; raise when it holds anything else."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
@@ -52,7 +57,7 @@ def _is_written(target: Path, marker: str, contents: Mapping[str, Any]) -> bool:
         found = json.loads((target / marker).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
-    if found == contents:
+    if found == contents and all((target / file).is_file() for file in files):
         return True
     raise UserError(
         f"expected an empty folder or this very phantom in {target}, found other files; "

@@ -1,9 +1,9 @@
-"""What is measured on a left-atrium mask, and what makes a person look at it again."""
+"""What is measured on the mask of a structure such as the left atrium, and what makes a person look at it again."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ VOLUME_RANGE_ML = (10.0, 300.0)
 # off.
 MAX_OUTSIDE_LARGEST = 0.05
 # Networks of this kind agree with an expert at a Dice of about 0.90 on patients they never saw. One network
-# whose answers to a turned image agree less than that, by a margin, does not know this kind of image.
+# whose answers to a turned image agree less than that, by a margin, does not know this kind of image. The same
+# holds of two networks of one recipe.
 MIN_VARIANT_DICE = 0.85
 
 
@@ -46,8 +47,27 @@ def variant_dice(variants: Sequence[np.ndarray]) -> float | None:
     Args:
         variants: masks (X, Y, Z) bool on one grid, one a test-time variant (a flip undone, say).
     """
-    pairs = [_dice(one, other) for one, other in itertools.combinations(variants, 2)]
+    pairs = _pairwise_dice(variants)
     return float(np.mean(pairs)) if pairs else None
+
+
+def disagreement(models: Sequence[np.ndarray], voxel_ml: float) -> dict[str, Any]:
+    """Return how far the answers of an ensemble's models lie apart.
+
+    Args:
+        models: masks (X, Y, Z) bool on one grid, one a model, at least two.
+        voxel_ml: the volume of a voxel of that grid.
+
+    Returns:
+        ``count``, ``lowest_dice`` between two of them (1 where both are empty), and ``volume_sd_ml``, the standard
+        deviation of their volumes.
+    """
+    volumes = [np.count_nonzero(mask) * voxel_ml for mask in models]
+    return {
+        "count": len(models),
+        "lowest_dice": round(min(_pairwise_dice(models)), 4),
+        "volume_sd_ml": round(float(np.std(volumes, ddof=1)), 2),
+    }
 
 
 def touches_border(mask: np.ndarray) -> bool:
@@ -61,6 +81,9 @@ def review_reasons(
     components: int = 1,
     outside: float = 0.0,
     agreement: float | None = None,
+    models: Mapping[str, Any] | None = None,
+    structure: str = "left atrium",
+    volume_range_ml: Sequence[float] = VOLUME_RANGE_ML,
 ) -> list[str]:
     """Say why a person should look at a mask before its volume is used; an empty list means no reason.
 
@@ -70,20 +93,27 @@ def review_reasons(
         components: their number before the largest was kept.
         outside: share of the voxels outside the largest one, 0 to 1.
         agreement: mean Dice between the test-time variants, or None where there was one alone.
+        models: see :func:`disagreement`; None for one model.
+        structure: what the mask is of.
+        volume_range_ml: the volumes that it may have.
     """
     reasons = []
     if not mask.any():
-        reasons.append("empty: no left atrium was found")
+        reasons.append(f"empty: no {structure} was found")
     if touches_border(mask):
-        reasons.append("touches the border of the volume: a part of the atrium may lie outside")
+        reasons.append("touches the border of the volume: a part of it may lie outside")
     if outside > MAX_OUTSIDE_LARGEST:
         reasons.append(f"{components} components: {outside:.0%} of the voxels lay outside the largest one")
-    volume, (low, high) = volume_ml(mask, spacing), VOLUME_RANGE_ML
+    volume, (low, high) = volume_ml(mask, spacing), volume_range_ml
     if mask.any() and not low <= volume <= high:
         reasons.append(f"volume of {volume:.1f} mL outside {low:g} to {high:g} mL")
     if agreement is not None and agreement < MIN_VARIANT_DICE:
         reasons.append(
             f"test-time disagreement: Dice {agreement:.2f} between variants, below {MIN_VARIANT_DICE}"
+        )
+    if models and (lowest := models["lowest_dice"]) < MIN_VARIANT_DICE:
+        reasons.append(
+            f"disagreement of the {models['count']} models: Dice {lowest:.2f} between two, below {MIN_VARIANT_DICE}"
         )
     return reasons
 
@@ -93,6 +123,10 @@ def atrium_result(
     spacing: Sequence[float],
     unfiltered: np.ndarray | None = None,
     variants: Sequence[np.ndarray] = (),
+    models: Sequence[np.ndarray] = (),
+    voxel_ml: float = 0.0,
+    structure: str = "left atrium",
+    volume_range_ml: Sequence[float] = VOLUME_RANGE_ML,
 ) -> dict[str, Any]:
     """Return the ``result`` of ``result.json`` for one case.
 
@@ -101,25 +135,36 @@ def atrium_result(
         spacing: (3,) mm.
         unfiltered: (X, Y, Z) bool, before the largest component was kept; ``mask`` itself by default.
         variants: masks (X, Y, Z) bool, one a test-time variant.
+        models: masks (X, Y, Z) bool, one a model.
+        voxel_ml: the volume of a voxel of ``models``.
+        structure: what the mask is of; it names the volume.
+        volume_range_ml: the volumes that it may have.
 
     Returns:
-        ``left_atrium_volume_ml``, ``spacing_mm``, ``components``, ``outside_largest`` (share),
-        ``test_time_dice`` (None without variants) and ``review`` (``needed``, ``reasons``).
+        ``left_atrium_volume_ml``, ``spacing_mm``, ``components``, ``outside_largest`` (share), ``test_time_dice``
+        (None without variants), of several models ``models`` (see :func:`disagreement`), and ``review``
+        (``needed``, ``reasons``).
 
     Raises:
         UserError: a spacing that is not three positive numbers.
     """
     components, outside = outside_largest(mask if unfiltered is None else unfiltered)
     agreement = variant_dice(variants)
-    reasons = review_reasons(mask, spacing, components, outside, agreement)
+    apart = disagreement(models, voxel_ml) if len(models) > 1 else None
+    reasons = review_reasons(mask, spacing, components, outside, agreement, apart, structure, volume_range_ml)
     return {
-        "left_atrium_volume_ml": round(volume_ml(mask, spacing), 2),
+        f"{structure.replace(' ', '_')}_volume_ml": round(volume_ml(mask, spacing), 2),
         "spacing_mm": [round(float(value), 4) for value in spacing],
         "components": components,
         "outside_largest": round(outside, 4),
         "test_time_dice": None if agreement is None else round(agreement, 4),
+        **({"models": apart} if apart else {}),
         "review": {"needed": bool(reasons), "reasons": reasons},
     }
+
+
+def _pairwise_dice(masks: Sequence[np.ndarray]) -> list[float]:
+    return [_dice(one, other) for one, other in itertools.combinations(masks, 2)]
 
 
 def _dice(one: np.ndarray, other: np.ndarray) -> float:

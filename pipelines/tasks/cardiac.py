@@ -35,7 +35,7 @@ NOT_LEARNT = "not learnt: the training had no thorax.csv"
 
 
 class CardiacTask:
-    """The heart's part of :class:`pipelines.image_prediction.ImagePrediction`; an output is (variants, edges).
+    """The heart's part of :class:`pipelines.image_prediction.ImagePrediction`; outputs are (variants, edges) a model.
 
     Args:
         inferer: gives the edges of each test-time variant.
@@ -48,37 +48,39 @@ class CardiacTask:
         """Return the edges (variants, 4 or 6) of each of ``images`` (B, 1, size, size)."""
         return list(self.inferer.variants(images, network).movedim(1, 0).float().cpu().numpy())
 
-    def measure(self, output: np.ndarray, xray: Xray) -> tuple[dict[str, Any], list[str]]:
+    def measure(self, outputs: Sequence[np.ndarray], xray: Xray) -> tuple[dict[str, Any], list[str]]:
         """Return :func:`cardiac_result` of the edges of one X-ray, and no further warnings."""
-        return cardiac_result(output, xray.header), []
+        return cardiac_result(np.stack(outputs), xray.header), []
 
     def draw(
-        self, picture: np.ndarray, output: np.ndarray, result: Mapping[str, Any], case: str
+        self, picture: np.ndarray, outputs: Sequence[np.ndarray], result: Mapping[str, Any], case: str
     ) -> Image.Image:
         """Return the picture (rows, columns) uint8 with the box, the widths and the numbers."""
         from pipelines.tasks.cardiac_overlay import overlay
 
-        return overlay(picture, output.mean(0), result, case)
+        return overlay(picture, np.mean(outputs, axis=(0, 1)), result, case)
 
 
-def cardiac_result(variants: np.ndarray, header: XrayHeader) -> dict[str, Any]:
+def cardiac_result(answers: np.ndarray, header: XrayHeader) -> dict[str, Any]:
     """Return the ``result`` of ``result.json`` for one X-ray.
 
     Pixels are the input's own, counted from the left upper corner of its first pixel: x runs along its columns to the
     right and y along its rows down; mm likewise.
 
     Args:
-        variants: (V, 4 or 6) edges as fractions of width and height, one row a test-time variant; the answer is their
-            mean.
+        answers: (M, V, 4 or 6) edges as fractions of width and height, of each model and test-time variant; the result
+            is of their mean.
         header: of the file.
 
     Returns:
         ``box_xyxy_px``, ``box_xyxy_mm``, ``width_mm`` and ``height_mm`` (None with ``mm_missing`` where the spacing is
         unknown), ``spacing_tag`` and ``spacing_note``, ``width_px``, ``height_px``, ``centre_px``, ``position`` (of
         the centre from the image's midline, to the image's right, as a fraction of its width),
-        ``cardiothoracic_ratio`` with ``ratio_note``, ``thorax_x_px``, ``uncertainty_px`` (standard deviation over the
-        variants an edge; None for a single one) and ``review`` (``needed``, ``reasons``).
+        ``cardiothoracic_ratio`` with ``ratio_note``, ``thorax_x_px``, ``uncertainty_px`` (standard deviation over all
+        models and variants an edge; None for a single one), of several models ``models`` (``count``, and ``sd_px``
+        between the means of their variants an edge) and ``review`` (``needed``, ``reasons``).
     """
+    models, variants = answers.mean(1), answers.reshape(-1, answers.shape[-1])
     edges = variants.mean(0).astype(float)
     spread = variants.std(0, ddof=1) if len(variants) > 1 else None
     sides = np.array([header.columns, header.rows] * 2 + [header.columns] * 2)[: len(edges)]
@@ -96,6 +98,7 @@ def cardiac_result(variants: np.ndarray, header: XrayHeader) -> dict[str, Any]:
         "ratio_note": ratio_note(header.view) if learnt else NOT_LEARNT,
         "thorax_x_px": _rounded(pixels[4:]) if learnt else None,
         "uncertainty_px": _uncertainty(spread, sides),
+        **_models(models, sides),
         "review": {"needed": bool(reasons), "reasons": reasons},
     }
 
@@ -122,6 +125,12 @@ def _uncertainty(spread: np.ndarray | None, sides: np.ndarray) -> dict[str, floa
     return {name: round(float(v), 2) for name, v in zip(EDGE_NAMES, spread * sides, strict=False)}
 
 
+def _models(models: np.ndarray, sides: np.ndarray) -> dict[str, Any]:
+    if len(models) == 1:
+        return {}
+    return {"models": {"count": len(models), "sd_px": _uncertainty(models.std(0, ddof=1), sides)}}
+
+
 def ratio_note(view: str | None) -> str | None:
     """Return what to say beside a cardiothoracic ratio; None for a PA view, which it is defined on."""
     if view == "PA":
@@ -134,7 +143,7 @@ def review_reasons(edges: np.ndarray, spread: np.ndarray | None, view: str | Non
 
     Args:
         edges: (4,) or (6,) fractions of width and height.
-        spread: likewise, the standard deviation over test-time variants, or None where there was one alone.
+        spread: likewise, the standard deviation over models and test-time variants, or None where there was one alone.
         view: the file's, or None.
     """
     reasons = []
@@ -148,7 +157,7 @@ def review_reasons(edges: np.ndarray, spread: np.ndarray | None, view: str | Non
             reasons.append(f"{name} is {value:.0%} of the image, outside {low:.0%} to {high:.0%}")
     if spread is not None and (worst := int(np.argmax(spread))) >= 0 and spread[worst] > MAX_SPREAD:
         name, limit = EDGE_NAMES[worst], f"{MAX_SPREAD:.0%} of the image's side"
-        reasons.append(f"test-time disagreement: {name} varies by {spread[worst]:.1%}, above {limit}")
+        reasons.append(f"its answers disagree: {name} varies by {spread[worst]:.1%}, above {limit}")
     ratio = edges_ratio(edges)
     if len(edges) > 4 and not RATIO_RANGE[0] <= ratio <= RATIO_RANGE[1]:
         reasons.append(f"cardiothoracic ratio {ratio:.2f} outside {RATIO_RANGE[0]} to {RATIO_RANGE[1]}")

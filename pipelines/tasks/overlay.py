@@ -31,7 +31,12 @@ _VIEWS = ((2, "axial", "RLAP"), (1, "coronal", "RLSI"), (0, "sagittal", "APSI"))
 
 
 def save_overlay(
-    image: np.ndarray, mask: np.ndarray, affine: np.ndarray, path: str | os.PathLike[str], title: str
+    image: np.ndarray,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    path: str | os.PathLike[str],
+    title: str,
+    structure: str = "left atrium",
 ) -> None:
     """Draw three orthogonal views through the mask's centre, and a row of axial slices, with the mask's
     outline.
@@ -46,11 +51,12 @@ def save_overlay(
         affine: (4, 4), voxel index to RAS+ mm.
         path: a ``.png`` file, written whole or not at all.
         title: stands above, before the volume in mL.
+        structure: what the mask is of.
     """
     volume = volume_ml(mask, spacing_mm(affine))
     image, mask, spacing, numbers = _to_lpi(image, mask, affine)
     figure, upper, lower = _page(np.array(mask.shape) * spacing)
-    answer = f"left atrium {volume:.1f} mL" if mask.any() else "no left atrium found"
+    answer = f"{structure} {volume:.1f} mL" if mask.any() else f"no {structure} found"
     figure.suptitle(f"{title}   {answer}", fontsize=14, color="white", parse_math=False)
     # of a million voxels or so, for a sort of all takes longer than the picture
     some = image[tuple(slice(None, None, math.ceil((image.size / 1e6) ** (1 / 3))) for _ in range(3))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,41 +34,59 @@ class PneumoniaTask:
 
     Args:
         activation: gives the class-activation maps.
-        calibration: from logit to probability, and the thresholds.
+        calibrations: of each model: from logit to probability, and the thresholds.
         operating_point: which of them decides: "rule_out", "balanced" or "rule_in".
+        finding: what it is that the probability is of, for the picture.
 
     Raises:
         UserError: there is no such operating point.
     """
 
     def __init__(
-        self, activation: ActivationInferer, calibration: Calibration, operating_point: str = "balanced"
+        self,
+        activation: ActivationInferer,
+        calibrations: Sequence[Calibration],
+        operating_point: str = "balanced",
+        finding: str = "pneumonia",
     ) -> None:
-        self.activation, self.calibration, self.operating_point = activation, calibration, operating_point
-        self.threshold = calibration.threshold(operating_point)
+        self.finding = finding
+        self.activation, self.calibrations, self.operating_point = activation, calibrations, operating_point
+        self.thresholds = [calibration.threshold(operating_point) for calibration in calibrations]
+        # each model's own threshold has the wanted sensitivity or specificity; so has the mean of them, about
+        self.threshold = float(np.mean(self.thresholds))
 
     def infer(self, network: nn.Module, images: torch.Tensor) -> list[np.ndarray]:
         """Return the class-activation map (h, w) of each image, in logits; its mean is the image's."""
         return list(self.activation(images, network)[:, 0].float().cpu().numpy())
 
-    def measure(self, output: np.ndarray, xray: Xray) -> tuple[dict[str, Any], list[str]]:
-        """Return ``probability`` (calibrated), ``decision``, ``operating_point`` and ``threshold``, and warnings."""
-        probability = float(self.calibration.probability(output.mean(dtype=float)))
+    def measure(self, outputs: Sequence[np.ndarray], xray: Xray) -> tuple[dict[str, Any], list[str]]:
+        """Return ``probability`` (calibrated), ``decision``, ``operating_point`` and ``threshold``, and warnings.
+
+        Of several models these are the mean of their probabilities and of their thresholds, and ``models`` says how
+        far they lie apart: ``count``, ``probability_sd`` (standard deviation), and how many alone say ``positive``.
+        """
+        pairs = zip(self.calibrations, outputs, strict=True)
+        each = [float(calibration.probability(maps.mean(dtype=float))) for calibration, maps in pairs]
+        probability = float(np.mean(each))
         result = {
             "probability": round(probability, 4),
             "decision": "positive" if probability >= self.threshold else "negative",
             "operating_point": self.operating_point,
             "threshold": round(self.threshold, 4),
         }
-        return result, [] if self.calibration.cases else [NOT_CALIBRATED]
+        if len(each) > 1:
+            positive = sum(p >= limit for p, limit in zip(each, self.thresholds, strict=True))
+            sd = round(float(np.std(each, ddof=1)), 4)
+            result["models"] = {"count": len(each), "probability_sd": sd, "positive": positive}
+        return result, [] if all(c.cases for c in self.calibrations) else [NOT_CALIBRATED]
 
     def draw(
-        self, picture: np.ndarray, output: np.ndarray, result: Mapping[str, Any], case: str
+        self, picture: np.ndarray, outputs: Sequence[np.ndarray], result: Mapping[str, Any], case: str
     ) -> Image.Image:
-        """Return ``picture`` under its heat map, with the answer and a scale."""
-        answer = f"pneumonia {result['probability']:.0%}: {result['decision']}"
+        """Return ``picture`` under the mean of the models' heat maps, with the answer and a scale."""
+        answer = f"{self.finding} {result['probability']:.0%}: {result['decision']}"
         point = f"{result['operating_point']} point, {result['threshold']:.1%} and above is positive"
-        heat = heat_of(output, result["probability"])
+        heat = heat_of(np.mean(outputs, axis=0), result["probability"])
         return draw_heat(picture, heat, f"{answer}   ({point})", case)
 
 

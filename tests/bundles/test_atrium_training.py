@@ -359,6 +359,15 @@ def test_a_diverged_training_says_so_and_keeps_its_last_good_checkpoint(train, s
         ({"max_epoch": 1}, "There is no setting 'max_epoch'; did you mean 'max_epochs'"),
         ({"dataset": "/data"}, "There is no setting 'dataset'; did you mean 'data"),
         ({"train#volums": 1}, "There is no setting 'train::volums'; did you mean 'train::volumes'"),
+        (
+            {"train#dataset#plane": 1},
+            "There is no setting 'train::dataset::plane'; did you mean '.*::planes'",
+        ),
+        (
+            {"run_id": "max_epochs=3"},
+            "nothing called 'max_epochs=3' to run. Give settings by name: --max_epochs",
+        ),
+        ({"network_def": {"_target_": "UNt"}}, "network_def: .* cannot be computed: .*UNt"),
         ({"max_epochs": 0}, "max_epochs must be a whole number above 0, got 0"),
         ({"lr": "banana"}, "lr must be a number above 0, e.g. 1e-3, got 'banana'"),
         ({"lr": "$1 / 0"}, "lr: .* cannot be computed: ZeroDivisionError"),
@@ -376,6 +385,50 @@ def test_a_mistake_is_answered_in_three_lines_before_a_run_folder_is_made(
 ):
     with pytest.raises(UserError, match=message) as refused:
         train(**overrides)
+    assert len(str(refused.value).splitlines()) <= 3
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_block_of_inference_yaml_can_be_changed_in_part(store, phantom, tmp_path):
+    from pipelines.launch import run_bundle
+
+    part = {"network_def::channels": [4, 8], "network_def#strides": [2], "deterministic_transforms#6": {}}
+    part["deterministic_transforms#6"] = {"_target_": "ScaleIntensityd", "keys": "image"}
+    knobs = {name: value for name, value in TINY.items() if name != "network_def"} | {"max_epochs": 1}
+    where = {"dataset_dir": str(phantom), "output_dir": str(tmp_path), "run_name": "run", "val_interval": 1}
+    run_bundle("bundles/atrium/train.yaml", **{**knobs, **where, **part, "whole_run#extras": []})
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    whole = yaml.safe_load(Path("bundles/atrium/inference.yaml").read_text())
+    assert config["network_def"] == whole["network_def"] | {"channels": [4, 8], "strides": [2]}
+    steps = whole["deterministic_transforms"]
+    assert steps[6]["_target_"] == "ScaleIntensityRangePercentilesd"
+    steps[6] = part["deterministic_transforms#6"]
+    assert config["deterministic_transforms"] == steps
+    weights = checkpoints.load(tmp_path / "run" / "model.pt")
+    assert max(len(value) for value in weights.values() if value.ndim == 4) == 16  # the head's, not 512
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "network_def#chanels",
+            "network_def: .* cannot be computed: .*unexpected keyword argument 'chanels'",
+        ),
+        ("deterministic_transforms::99", "There is no setting '.*::99'; did you mean '.*::7'"),
+    ],
+)
+def test_a_mistyped_part_of_a_block_of_inference_yaml_is_refused(store, phantom, tmp_path, name, message):
+    from pipelines.launch import run_bundle
+
+    where = {
+        "dataset_dir": str(phantom),
+        "train_cases": 3,
+        "val_cases": 1,
+        "output_dir": str(tmp_path / "runs"),
+    }
+    with pytest.raises(UserError, match=message) as refused:
+        run_bundle("bundles/atrium/train.yaml", **where, **{name: [1]})
     assert len(str(refused.value).splitlines()) <= 3
     assert not (tmp_path / "runs").exists()
 

@@ -49,14 +49,14 @@ def here(monkeypatch, untouched):
     monkeypatch.chdir(ROOT)
 
 
-def make_run(folder, finished=True, **settings):
+def make_run(folder, finished=True, bias=-10.0, **settings):
     """A run folder as a training leaves it, with hand-set weights."""
     folder.mkdir(parents=True)
     settings = {"pixdim": 2.0, "planes": [2], "slice_offsets": [-1, 0, 1], "network_def": BRIGHT} | settings
     (folder / "config.yaml").write_text(yaml.safe_dump({"bundle_root": "bundles/atrium", **settings}))
     weight = torch.zeros(1, 3, 1, 1)
     weight[0, 1] = 20
-    torch.save({"weight": weight, "bias": torch.tensor([-10.0])}, folder / "model.pt")
+    torch.save({"weight": weight, "bias": torch.tensor([bias])}, folder / "model.pt")
     if finished:
         (folder / "mlflow.json").write_text(json.dumps({"run_id": "0", "status": "FINISHED"}))
     return folder
@@ -251,6 +251,51 @@ def test_nothing_of_a_header_reaches_a_file_or_the_console(tmp_path, run_dir, mo
     assert len(written) > 10
     for secret in SECRETS:
         assert not any(secret.encode() in content for content in written), secret
+
+
+def cross_validation(folder, *biases):
+    """Folds whose networks differ in the bias of their last layer."""
+    for number, bias in enumerate(biases, 1):
+        make_run(folder / f"fold_{number}", bias=bias)
+    (folder / "crossval.json").write_text(json.dumps({"bundle": "atrium", "folds": len(biases)}))
+    return folder
+
+
+def test_the_folds_of_a_cross_validation_answer_together_and_tell_how_far_they_agree(
+    tmp_path, run_dir, monkeypatch, capfd
+):
+    folds = cross_validation(tmp_path / "runs" / "folds", -10.0, -10.0, -10.0)
+    image = write_nifti(tmp_path / "a.nii.gz")
+    words = ["predict", "atrium", image, "--out", tmp_path / "out", "--ckpt_path"]
+    assert command(monkeypatch, *words, folds, "--ckpt_path", run_dir) == 0
+    record = result_of(tmp_path / "out", "a")
+    assert record["result"]["left_atrium_volume_ml"] == pytest.approx(TRUE_ML)
+    assert record["result"]["models"] == {"count": 4, "lowest_dice": 1.0, "volume_sd_ml": 0.0}
+    assert len(record["model_sha256"]) == 4
+    assert f"{folds / 'fold_3' / 'model.pt'}, {run_dir / 'model.pt'}" in capfd.readouterr().err
+    assert "review" in record["result"]
+
+
+def test_a_model_that_finds_nothing_is_outvoted_and_asks_for_a_review(tmp_path):
+    folds = cross_validation(tmp_path / "folds", -10.0, -10.0, -50.0)
+    predict(tmp_path / "out", write_nifti(tmp_path / "a.nii.gz"), ckpt_path=str(folds))
+    result = result_of(tmp_path / "out", "a")["result"]
+    assert result["left_atrium_volume_ml"] == pytest.approx(TRUE_ML)
+    assert result["models"]["lowest_dice"] == 0.0
+    # two of the volume and one of nothing, on the network's grid
+    assert result["models"]["volume_sd_ml"] == pytest.approx(TRUE_ML / 3**0.5, rel=0.05)
+    assert any("disagreement of the 3 models: Dice 0.00" in reason for reason in result["review"]["reasons"])
+
+
+def test_models_that_were_trained_with_other_settings_do_not_answer_together(tmp_path, run_dir):
+    other = make_run(tmp_path / "runs" / "coarse")
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    (other / "config.yaml").write_text(yaml.safe_dump(config | {"pixdim": 4.5}))
+    image = write_nifti(tmp_path / "a.nii.gz")
+    answer = refusal(predict, tmp_path / "out", image, ckpt_path=[str(run_dir), str(other)])
+    assert answer.startswith("These models do not belong together: pixdim differs.")
+    predict(tmp_path / "out", image, ckpt_path=[str(run_dir), str(other)], pixdim=4.0)
+    assert result_of(tmp_path / "out", "a")["result"]["models"]["count"] == 2
 
 
 def test_without_a_checkpoint_the_newest_finished_run_is_used_and_named(tmp_path, capfd):

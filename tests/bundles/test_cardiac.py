@@ -240,7 +240,7 @@ class BrightSpot(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.moved = torch.nn.Parameter(torch.zeros(1))  # to the right and down, a share of the image
 
     def forward(self, images):
         found = []
@@ -254,7 +254,7 @@ class BrightSpot(torch.nn.Module):
                 (rows.max() + 1) / height,
             ]
             found.append(torch.stack([*box, torch.tensor(0.0), torch.tensor(1.0)]))
-        return torch.stack(found)
+        return torch.stack(found) + self.moved
 
 
 @pytest.fixture
@@ -306,6 +306,26 @@ def test_variants_tell_how_sure_an_edge_is(bright, here, tmp_path):
     found = result_of(tmp_path / "out", "a")["result"]
     assert set(found["uncertainty_px"]) == {"x0", "y0", "x1", "y1", "thorax_x0", "thorax_x1"}
     assert found["box_xyxy_px"] == pytest.approx([240, 90, 420, 180], abs=6)
+
+
+def test_models_together_give_their_mean_box_and_how_far_they_lie_apart(bright, here, tmp_path):
+    other = shutil.copytree(bright, tmp_path / "other")
+    torch.save({"moved": torch.tensor([0.02])}, other / "model.pt")
+    predict(tmp_path / "one", picture(tmp_path / "a.png"), ckpt_path=bright, variants=[[1, 0, 0]])
+    predict(tmp_path / "two", tmp_path / "a.png", ckpt_path=[str(bright), str(other)], variants=[[1, 0, 0]])
+    one, two = (result_of(tmp_path / out, "a") for out in ("one", "two"))
+    # of 600 columns and 300 rows, half of 0.02 on
+    moved = np.subtract(two["result"]["box_xyxy_px"], one["result"]["box_xyxy_px"])
+    np.testing.assert_allclose(moved, [6, 3, 6, 3], atol=0.011)
+    # two numbers d apart have a standard deviation of d / sqrt(2)
+    sd = {name: side * 0.02 / 2**0.5 for name, side in (("x0", 600), ("y0", 300), ("x1", 600), ("y1", 300))}
+    assert two["result"]["models"]["count"] == 2
+    assert {name: two["result"]["models"]["sd_px"][name] for name in sd} == pytest.approx(sd, abs=0.006)
+    assert two["result"]["uncertainty_px"] == two["result"]["models"]["sd_px"]
+    assert "models" not in one["result"]
+    assert two["model_sha256"][0] == one["model_sha256"]
+    with pytest.raises(UserError, match="An evaluation is of one training"):
+        evaluate([str(bright), str(other)])
 
 
 def test_the_command_line_predicts_a_folder_and_one_bad_file_costs_itself(

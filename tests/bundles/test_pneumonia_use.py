@@ -264,6 +264,27 @@ def test_nothing_of_a_header_reaches_a_file_or_the_console(tmp_path, run_dir, mo
         assert not any(secret.casefold().encode() in text.lower() for text in written), secret
 
 
+def test_models_together_give_the_mean_of_their_probabilities_and_thresholds(tmp_path, run_dir, monkeypatch):
+    other = make_run(tmp_path / "runs" / "other", calibrated=False)
+    torch.save({"3.weight": torch.tensor([[20.0]]), "3.bias": torch.tensor([-8.0])}, other / "model.pt")
+    write_dicom(tmp_path / "a.dcm", chest(120))
+    monkeypatch.setattr(
+        "pipelines.launch.run_bundle", lambda path, **given: run_bundle(path, **given, **PLACES)
+    )
+    words = ["predict", "pneumonia", tmp_path / "a.dcm", "--out", tmp_path / "out"]
+    assert command(monkeypatch, *words, "--ckpt_path", run_dir, "--ckpt_path", other) == 0
+    record = record_of(tmp_path / "out", "a")
+    # the other's logit is 2 higher, and its temperature 1
+    each = [probability(120), expit(20 * 120 / 255 - 8)]
+    assert record["result"]["probability"] == pytest.approx(np.mean(each), abs=0.01)
+    assert record["result"]["decision"] == "positive"
+    assert record["result"]["threshold"] == 0.5
+    assert record["result"]["models"]["probability_sd"] == pytest.approx(np.std(each, ddof=1), abs=0.01)
+    assert (record["result"]["models"]["count"], record["result"]["models"]["positive"]) == (2, 1)
+    assert len(record["model_sha256"]) == 2
+    assert any("not calibrated" in text for text in record["warnings"])
+
+
 def test_monais_entry_point_predicts_the_newest_finished_run(tmp_path, run_dir):
     write_dicom(tmp_path / "a.dcm", chest(120))
     words = {

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import __main__ as cli
 from pipelines.errors import UserError
-from pipelines.registry import BUNDLES
+from pipelines.registry import find_bundles
 
 
 def run(monkeypatch, *words):
@@ -40,7 +40,7 @@ def test_module_is_a_command():
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "Error: There is no bundle 'artium'; did you mean 'atrium'?",
-        f"Known: {', '.join(BUNDLES)}.",
+        f"Known: {', '.join(find_bundles())}.",
     ]
 
 
@@ -89,7 +89,7 @@ def test_predict_hands_inputs_and_options_to_the_bundle(monkeypatch):
     config = "bundles/atrium/inference.yaml"
     assert calls == [
         (config, {"dataset_dir": ["a.nii", "b"], "output_dir": "o"}),
-        (config, {"dataset_dir": ["a"], "output_dir": "o", "ckpt_path": "w.pt", "device": "cpu"}),
+        (config, {"dataset_dir": ["a"], "output_dir": "o", "ckpt_path": ["w.pt"], "device": "cpu"}),
         (config, {"dataset_dir": ["a"], "output_dir": "o", "engine": "openvino"}),
     ]
 

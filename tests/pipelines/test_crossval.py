@@ -21,7 +21,7 @@ from pipelines.crossval import processes
 from pipelines.crossval.fold import run_fold
 from pipelines.evaluation.results import read_results
 from pipelines.phantoms.xray import write_heart_phantom, write_pneumonia_phantom
-from pipelines.registry import BUNDLES
+from pipelines.registry import get_bundle
 from pipelines.runs import read_tracking
 
 ATRIUM = {
@@ -230,7 +230,7 @@ def test_cardiac_scores_the_last_epochs_weights_and_a_second_call_trains_nothing
     assert read_results(folder)[0] == content
     # a table that was read from a file gives the metrics that it was written with
     written, table = read_results(folder / "fold_2")
-    again = BUNDLES["cardiac"].metrics(table)
+    again = get_bundle("cardiac").metrics(table)
     assert list(again) == list(written["metrics"])
     values = {
         name: metric["value"] for name, metric in written["metrics"].items() if metric["value"] is not None

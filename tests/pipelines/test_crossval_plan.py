@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.crossval.plan import PLAN, draw_plan, read_plan, require_same
+from pipelines.crossval.plan import draw_plan, read_plan, require_same
 from pipelines.errors import UserError
-from pipelines.registry import BUNDLES
+from pipelines.registry import get_bundle
+from pipelines.runs import CROSSVAL
 
-ATRIUM, PNEUMONIA = BUNDLES["atrium"], BUNDLES["pneumonia"]
+ATRIUM, PNEUMONIA = get_bundle("atrium"), get_bundle("pneumonia")
 SETTINGS = {"dataset_dir": "data/heart", "max_epochs": 3, "lr": 0.1, "device": "cpu", "seed": 0}
 CASES = [{"case": f"la_{i:03d}"} for i in range(1, 13)]
 XRAYS = [{"case": f"x{i}", "group": f"p{i // 2}", "label": i % 2} for i in range(24)]
@@ -54,13 +55,13 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     plan(overrides={"lr": 0.1}).write(tmp_path)
     assert read_plan(tmp_path) == plan(overrides={"lr": 0.1})
     plan(overrides={"tracking_uri": "http://me:secret@server"}).write(tmp_path)
-    content = json.loads((tmp_path / PLAN).read_text())
+    content = json.loads((tmp_path / CROSSVAL).read_text())
     assert content["overrides"] == {}
     assert {"bundle", "name", "folds", "seed", "hash", "overrides", "folds_of"} <= set(content)
 
 
 def test_a_damaged_plan_is_refused(tmp_path):
-    (tmp_path / PLAN).write_text("{")
+    (tmp_path / CROSSVAL).write_text("{")
     with pytest.raises(UserError, match=r"crossval\.json is missing or damaged"):
         read_plan(tmp_path)
 

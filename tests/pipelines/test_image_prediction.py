@@ -31,13 +31,13 @@ class MeanTask:
         self.batches.append(len(images))
         return network(images).mean(dim=(1, 2, 3)).tolist()
 
-    def measure(self, output, xray):
+    def measure(self, outputs, xray):
         with self.lock:
             self.flying += 1
             self.most = max(self.most, self.flying)
-        return {"mean": round(255 * output, 2)}, ["made up"]
+        return {"mean": round(255 * outputs[0], 2)}, ["made up"]
 
-    def draw(self, picture, output, result, case):
+    def draw(self, picture, outputs, result, case):
         with self.lock:
             self.flying -= 1
         return Image.fromarray(picture)

@@ -42,7 +42,14 @@ def prediction(inputs=(), out="", network=bright, **knobs):
     parser.update(knobs)
     parts = {name: parser.get_parsed_content(name) for name in ("preprocessing", "inferer", "postprocessing")}
     return VolumePrediction(
-        inputs, out, network=network, device="cpu", measure=atrium_result, source=SOURCE, **parts
+        inputs,
+        out,
+        network=network,
+        device="cpu",
+        measure=atrium_result,
+        source=SOURCE,
+        structure="left atrium",
+        **parts,
     )
 
 
@@ -122,7 +129,7 @@ def test_mask_comes_back_to_the_grid_of_oblique_and_permuted_volumes(index):
 
 
 def test_only_the_largest_part_is_the_answer_and_what_was_dropped_is_told():
-    answer, unfiltered, _ = prediction(pixdim=3.0).segment(Volume(blob(), OBLIQUE))
+    answer, unfiltered, *_ = prediction(pixdim=3.0).segment(Volume(blob(), OBLIQUE))
     assert not answer[24, 19, 10]
     assert unfiltered[24, 19, 10]
     assert answer[12, 12, 6]

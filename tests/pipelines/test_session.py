@@ -55,6 +55,12 @@ def test_what_the_command_line_gives_goes_before_the_training_s_settings(workflo
     assert config["ckpt_path"] == str(finished[0] / "model.pt")
 
 
+def test_a_part_that_the_command_line_gives_changes_the_training_s_own_block(workflow, finished):
+    config = workflow("evaluate", ckpt_path=str(finished[0]), **{"network_def#act": "RELU"}).parser.config
+    assert config["network_def"]["act"] == "RELU"
+    assert config["network_def"]["channels"] == [4, 8, 8]
+
+
 def test_without_a_checkpoint_the_newest_finished_run_is_taken_and_named(workflow, finished, capfd):
     config = workflow("inference", runs_dir=str(finished[0].parent)).parser.config
     assert config["ckpt_path"] == str(finished[0] / "model.pt")

@@ -101,3 +101,21 @@ def test_parameters_are_the_plain_settings():
         "handlers": [{"a": 1}],
     }
     assert parameters(config) == {"max_epochs": 3, "lr": 0.1, "planes": [[0], [1]]}
+
+
+COMPONENTS = CONFIG | {"pad": {"_target_": "Flipd", "keys": "image"}, "steps": [{"_target_": "Flipd"}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("pad#key", "pad::keys"), ("pad::spatial_axes", "pad::spatial_axis"), ("steps#0#key", "steps::0::keys")],
+)
+def test_an_argument_that_a_component_does_not_take_names_the_nearest_one(name, meant):
+    with pytest.raises(UserError, match=f"did you mean '{meant}'") as refused:
+        refuse_unknown(COMPONENTS | {"x": ["@pad", "@steps"]}, {name: 1}, COMPONENTS)
+    assert "_target_" not in str(refused.value)
+
+
+def test_a_part_that_a_list_does_not_have_is_refused():
+    with pytest.raises(UserError, match=r"There is no setting 'steps::7'[\s\S]*Known: steps::0\."):
+        refuse_unknown(COMPONENTS, {"steps#7": 1}, COMPONENTS)

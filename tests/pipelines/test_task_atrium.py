@@ -14,6 +14,7 @@ from PIL import Image
 from pipelines.errors import UserError
 from pipelines.tasks.atrium import (
     atrium_result,
+    disagreement,
     outside_largest,
     review_reasons,
     touches_border,
@@ -118,6 +119,16 @@ def test_result_of_a_case():
         },
     }
     assert atrium_result(np.zeros_like(mask), SPACING)["test_time_dice"] is None
+
+
+def test_models_that_disagree_are_told_by_their_worst_pair_and_the_spread_of_their_volumes():
+    one, other = block(2, 2, 2), block(2, 2, 1)
+    # Dice 1 between the equal ones, 2 * 4 / (8 + 4) with the other; 4, 4 and 2 mL have a standard deviation of 1.15
+    assert disagreement([one, other, one], 0.5) == {"count": 3, "lowest_dice": 0.6667, "volume_sd_ml": 1.15}
+    result = atrium_result(block(10, 10, 10), SPACING, models=[one, other], voxel_ml=0.5)
+    assert result["models"] == {"count": 2, "lowest_dice": 0.6667, "volume_sd_ml": 1.41}
+    assert result["review"]["reasons"] == ["disagreement of the 2 models: Dice 0.67 between two, below 0.85"]
+    assert "models" not in atrium_result(one, SPACING, models=[one], voxel_ml=0.5)
 
 
 # -- the picture

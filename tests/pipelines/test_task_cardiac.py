@@ -18,7 +18,7 @@ def header(**known):
 
 
 def result(variants, **known):
-    return cardiac_result(np.array(variants), header(**known))
+    return cardiac_result(np.array([variants]), header(**known))
 
 
 def test_pixels_are_the_files_own_columns_and_rows():
@@ -86,8 +86,13 @@ def test_the_ratio_is_flagged_by_view(view, note):
         ([0.4, 0.7, 0.7, 1.0], None, "PA", "touches the border"),
         ([0.4, 0.4, 0.5, 0.7], None, "PA", "width is 10% of the image, outside 20% to 70%"),
         ([0.3, 0.1, 0.7, 0.9], None, "PA", "height is 80% of the image, outside 18% to 65%"),
-        (EDGES, [0, 0, 0.03, 0, 0, 0], "PA", "test-time disagreement: x1 varies by 3.0%, above 2%"),
-        (EDGES, [0, 0, 0, 0, 0.01, 0.05], "PA", "test-time disagreement: thorax_x1 varies by 5.0%"),
+        (
+            EDGES,
+            [0, 0, 0.03, 0, 0, 0],
+            "PA",
+            "its answers disagree: x1 varies by 3.0%, above 2%",
+        ),
+        (EDGES, [0, 0, 0, 0, 0.01, 0.05], "PA", "its answers disagree: thorax_x1 varies by 5.0%"),
         (EDGES, None, "LL", r"not a frontal view \(LL\)"),
         ([*EDGES[:4], 0.3, 0.7], None, "PA", "cardiothoracic ratio 0.94 outside 0.3 to 0.8"),
         ([*EDGES[:4], 0.5, 0.5], None, "PA", "cardiothoracic ratio nan outside"),

@@ -24,7 +24,7 @@ CALIBRATION = Calibration(temperature=2.0, operating_points=POINTS, cases=100)
 
 
 def task(point="balanced", calibration=CALIBRATION):
-    return PneumoniaTask(ActivationInferer(), calibration, point)
+    return PneumoniaTask(ActivationInferer(), [calibration], point)
 
 
 @pytest.mark.parametrize(
@@ -33,17 +33,17 @@ def task(point="balanced", calibration=CALIBRATION):
 )
 def test_the_operating_point_decides_on_the_calibrated_probability(point, threshold, decision):
     # the mean of the map is 2: sigmoid(2 / 2) is 0.7311
-    result, warnings = task(point).measure(np.array([[4.0, 0.0]]), None)
+    result, warnings = task(point).measure([np.array([[4.0, 0.0]])], None)
     wanted = {"probability": 0.7311, "decision": decision, "operating_point": point, "threshold": threshold}
     assert (result, warnings) == (wanted, [])
 
 
 def test_a_probability_at_the_threshold_is_positive():
-    assert task().measure(np.zeros((1, 1)), None)[0]["decision"] == "positive"
+    assert task().measure([np.zeros((1, 1))], None)[0]["decision"] == "positive"
 
 
 def test_an_uncalibrated_probability_says_so():
-    result, warnings = task(calibration=Calibration()).measure(np.zeros((1, 1)), None)
+    result, warnings = task(calibration=Calibration()).measure([np.zeros((1, 1))], None)
     assert (result["probability"], result["threshold"], warnings) == (0.5, 0.5, [NOT_CALIBRATED])
 
 
