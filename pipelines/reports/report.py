@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from pipelines.settings import parameters
 
 FILE = "report.html"
 _CURVES = "learning_curves"
+# of parts of the cases, or of what a network is compared with: the report folds them
+_FURTHER = re.compile(r"baseline_.+|.+_(view|sex|age)_.+")
 _NOTABLE = ("worst", "median", "best")
 _ROWS = 60  # of the table of cases; a page is no spreadsheet
 
@@ -45,7 +48,9 @@ def report_content(record: RunRecord) -> dict[str, Any]:
         "task": task,
         "facts": _facts(record),
         "headline": {label: metrics[name] for name, label in task.headline.items() if name in metrics},
-        "metrics": metrics,
+        "metrics": {name: metric for name, metric in metrics.items() if not _FURTHER.fullmatch(name)},
+        "further": {name: metric for name, metric in metrics.items() if _FURTHER.fullmatch(name)},
+        "scored": _scored(record),
         "notes": dict.fromkeys(m["note"] for m in metrics.values() if m.get("note")),
         "curves": curves,
         "figures": figures,
@@ -56,6 +61,16 @@ def report_content(record: RunRecord) -> dict[str, Any]:
         "missing": missing,
         "limits": _limits(record, task),
     }
+
+
+def _scored(record: RunRecord) -> str:
+    """Return in a sentence whose scores these are."""
+    dataset = (record.content or {}).get("dataset", {})
+    if record.crossval:
+        return f"Scored on {dataset.get('cases')} cases, each by the network of the fold that did not train on it."
+    part = "val" if record.results == record.folder else record.results.name
+    kind = {"val": "validation cases", "test": "test cases"}.get(part, "cases")
+    return f"Scored on {dataset.get('cases')} {kind} of {dataset.get('dir', 'the data set')}."
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pipelines.evaluation.paired import Difference
 
 
 def number(value: float | None, unit: str | None = None) -> str:
-    """Return a ratio with three decimals and a quantity with two; "-" where it is undefined."""
+    """Return a ratio with three decimals, a quantity with two, a count with none; "-" where it is undefined."""
     if value is None or value != value:
         return "-"
-    digits = 2 if unit else 3
+    digits = 0 if unit == "cases" else 2 if unit else 3
     return f"{round(value, digits) + 0.0:.{digits}f}"  # adding 0 makes a negative zero plain
 
 
