@@ -45,8 +45,8 @@ def in_words(difference: Difference, a: str, b: str, shared: int) -> str:
     if difference.verdict == "noise":
         return f"Within noise: {score.label} differs by {amount} in favour of {winner}, {told}{test}."
     if difference.verdict == "unclear":
-        few = f"{difference.patients} patient{'s' * (difference.patients != 1)}"
-        return f"{winner} looks better by {amount} {score.label}, {told}{test}; {few} are too few to be sure."
+        few = "one patient is" if difference.patients == 1 else f"{difference.patients} patients are"
+        return f"{winner} looks better by {amount} {score.label}, {told}{test}; {few} too few to be sure."
     return f"{winner} is better by {amount} {score.label}, {told}{test}."
 
 

@@ -59,7 +59,9 @@ class Browser:
 
     def texts(self, css: str) -> list[str]:
         """Return the text of every element that a CSS selector finds, shown or not."""
-        return self.run("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent.trim())", css)
+        return self.run(
+            "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent.trim())", css
+        )
 
     def press(self, *keys: str) -> None:
         """Press keys one after another, wherever the focus is: a character, or a name such as "ARROW_RIGHT"."""
@@ -74,7 +76,9 @@ class Browser:
         from selenium.webdriver.support.expected_conditions import visibility_of_element_located
         from selenium.webdriver.support.wait import WebDriverWait
 
-        return WebDriverWait(self.driver, seconds).until(visibility_of_element_located((By.CSS_SELECTOR, css)))
+        return WebDriverWait(self.driver, seconds).until(
+            visibility_of_element_located((By.CSS_SELECTOR, css))
+        )
 
     def screenshot(self, path: str | Path) -> None:
         """Write what the window shows as PNG."""
@@ -84,7 +88,9 @@ class Browser:
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One browser for all tests; each opens its own page."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: see requirements-test.txt")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: see requirements-test.txt"
+    )
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("there is no browser: install chromium and chromium-driver")
