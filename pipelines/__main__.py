@@ -12,7 +12,7 @@ from pipelines.errors import UserError
 from pipelines.registry import BUNDLES, get_bundle
 
 app = typer.Typer(
-    help="Cardiothorax: get, check and predict. Training is `python -m monai.bundle run --config_file "
+    help="Cardiothorax: get, check, predict, compare and report. Training is `python -m monai.bundle run --config_file "
     "bundles/BUNDLE/train.yaml`, comparing runs is `mlflow ui`.",
     no_args_is_help=True,
     add_completion=False,

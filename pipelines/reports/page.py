@@ -110,7 +110,7 @@ def _photograph(path: Path, caption: str, longest: int, quality: int) -> Picture
 
     try:
         with Image.open(path) as image:
-            caption = caption or str(image.info.get("Title", "")) or path.stem
+            caption = caption or str(image.info.get("Title", "")) or path.stem.replace("_", " ")
             shown = image.convert("RGB")
     except OSError:
         return None

@@ -78,6 +78,13 @@ class RunRecord:
         left_out = (*_PLACES, *(_OF_FOLDS if self.crossval else ()))
         return flattened({key: value for key, value in self.config.items() if key not in left_out})
 
+    @property
+    def chose_weights(self) -> bool:
+        """Whether the scored cases are those that chose which epoch's weights were kept."""
+        if self.crossval:  # folds may have validated on others, or not at all
+            return not (self.crossval.get("validates") or self.crossval.get("last"))
+        return self.results == self.folder
+
     @cached_property
     def split(self) -> dict[str, set[str]]:
         """The names of the cases on each side; of a cross-validation each validates once."""

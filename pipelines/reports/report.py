@@ -51,6 +51,7 @@ def report_content(record: RunRecord) -> dict[str, Any]:
         "metrics": {name: metric for name, metric in metrics.items() if not _FURTHER.fullmatch(name)},
         "further": {name: metric for name, metric in metrics.items() if _FURTHER.fullmatch(name)},
         "scored": _scored(record),
+        "folds": any("folds" in metric for metric in metrics.values()),
         "notes": dict.fromkeys(m["note"] for m in metrics.values() if m.get("note")),
         "curves": curves,
         "figures": figures,
@@ -98,8 +99,9 @@ def _facts(record: RunRecord) -> dict[str, Any]:
 
 
 def _curves(record: RunRecord) -> list[Picture]:
-    named = [(record, "Loss, validation and learning rate by epoch")]
-    named += [(fold, f"The same of {fold.folder.name.replace('_', ' ')}") for fold in record.folds]
+    caption = "Loss, validation and learning rate by epoch"
+    named = [(record, caption)]
+    named += [(fold, f"{caption}, {fold.folder.name.replace('_', ' ')}") for fold in record.folds]
     return charts((one.folder / "figures" / f"{_CURVES}.png", caption) for one, caption in named)
 
 
@@ -187,7 +189,7 @@ def _missing(record: RunRecord, curves: Sequence[Picture], cases: Sequence[Pictu
 
 def _limits(record: RunRecord, task: Task) -> list[str]:
     limits = list(ALWAYS[:1])
-    if record.content is not None and record.results == record.folder:
+    if record.content is not None and record.chose_weights:
         limits.append(ON_VALIDATION)
     if record.cases is not None:
         seen = sum(record.trained_on(case) for case in record.cases["case"])

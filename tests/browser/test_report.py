@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -126,7 +127,7 @@ def test_headings_descend_step_by_step_and_every_picture_and_button_has_a_name(b
     levels = browser.run("return [...document.querySelectorAll('h1, h2, h3')].map(h => Number(h.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert browser.run("return [...document.images].every(i => i.alt && i.naturalWidth > 0)")
     assert browser.run("return [...document.querySelectorAll('button')].every(b => b.innerText.trim())")
     assert browser.run("return document.title") == "old - pneumonia"
