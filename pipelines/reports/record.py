@@ -83,7 +83,7 @@ class RunRecord:
         """Whether the scored cases are those that chose which epoch's weights were kept."""
         if self.crossval:  # folds may have validated on others, or not at all
             return not (self.crossval.get("validates") or self.crossval.get("last"))
-        return self.results == self.folder
+        return self.cases is not None and bool(self.split["val"] & set(self.cases["case"]))
 
     @cached_property
     def split(self) -> dict[str, set[str]]:

@@ -69,8 +69,10 @@ def _scored(record: RunRecord) -> str:
     dataset = (record.content or {}).get("dataset", {})
     if record.crossval:
         return f"Scored on {dataset.get('cases')} cases, each by the network of the fold that did not train on it."
-    part = "val" if record.results == record.folder else record.results.name
-    kind = {"val": "validation cases", "test": "test cases"}.get(part, "cases")
+    held_out = record.cases is not None and set(record.cases["case"]) <= record.split["test"]
+    kind = "test cases" if held_out or record.results.name == "test" else "cases"
+    if record.chose_weights:
+        kind = "validation cases"
     return f"Scored on {dataset.get('cases')} {kind} of {dataset.get('dir', 'the data set')}."
 
 
