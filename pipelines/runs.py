@@ -12,6 +12,7 @@ from pipelines.errors import UserError, nearest
 CONFIG, BEST, LAST = "config.yaml", "model.pt", "last.pt"
 CROSSVAL = "crossval.json"  # in the folder of a cross-validation
 DATALIST, CASES, LOG, TRACKING = "datalist.json", "cases.csv", "log.txt", "mlflow.json"
+ENVIRONMENT = "environment.json"
 
 
 def unique_name() -> str:
@@ -64,6 +65,48 @@ def existing_run_dir(path: str | Path, needs: str = LAST) -> Path:
             f"{run_dir} holds no {needs}: its training stopped before the first epoch ended. Start it anew."
         )
     return run_dir
+
+
+def find_run(text: str | Path, root: str | Path = "runs") -> Path:
+    """Return the folder of a training or of a cross-validation.
+
+    Args:
+        text: the folder or a file in it; the run's name, with its bundle before it (``atrium/short``) where two
+            bundles share the name; a fold's (``five/fold_1``); or the id of its MLflow run.
+        root: the folder that holds the bundles' runs.
+
+    Raises:
+        UserError: when there is no such run, or more than one.
+    """
+    path = Path(text)
+    path = path.parent if path.is_file() else path
+    if _is_run(path):
+        return path
+    known = {p.relative_to(root).as_posix(): p for p in _run_folders(Path(root))}
+    found = [p for name, p in known.items() if str(text) in (name, name.partition("/")[2])]
+    found = found or [p for p in known.values() if read_tracking(p).get("run_id") == str(text)]
+    if len(found) > 1:
+        raise UserError(
+            f"'{text}' names {len(found)} runs: {', '.join(map(str, found))}. Name one with its folder."
+        )
+    if not found and path.is_dir():
+        raise UserError(f"{path} is no run folder: it holds neither {CONFIG} nor {CROSSVAL}.")
+    if not found:
+        hint = nearest(str(text), [*known, *(name.partition("/")[2] for name in known)])
+        raise UserError(
+            f"There is no run '{text}' in {Path(root).absolute().name}{hint}\n"
+            "Give a run's name, its folder, or the id of its MLflow run."
+        )
+    return found[0]
+
+
+def _run_folders(root: Path) -> list[Path]:
+    """Return the run folders of every bundle below ``root``, those of folds last."""
+    return [p for pattern in ("*/*", "*/*/fold_*") for p in sorted(root.glob(pattern)) if _is_run(p)]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or (folder / CROSSVAL).is_file()
 
 
 def newest_finished(output_dir: str | Path) -> Path:

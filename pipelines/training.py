@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from pipelines.checkpoints import RunCheckpoints
 from pipelines.datasets.datalist import datalist_hash, dataset_hash, write_datalist
 from pipelines.errors import UserError
+from pipelines.files import write_json
 from pipelines.history import History
 from pipelines.interrupts import termination_as_interrupt
 from pipelines.progress import EpochProgress, readable_time
-from pipelines.runs import BEST, CASES, CONFIG, DATALIST, LAST, read_json
+from pipelines.runs import BEST, CASES, CONFIG, DATALIST, ENVIRONMENT, LAST, read_json
 from pipelines.settings import parameters
 from pipelines.tracking import RunTracker, environment_tags
 
@@ -131,10 +132,12 @@ class Training:
     def _open(self, digest: str) -> None:
         everything = [case for part in self.datalist.values() for case in part]
         tags = {"split.hash": digest, "dataset.hash": dataset_hash(everything), "seed": self.seed}
+        environment = environment_tags()
+        write_json(self.run_dir / ENVIRONMENT, environment)
         knobs = parameters(ConfigParser.load_config_file(self.run_dir / CONFIG))
         self.tracker.open()
         self.tracker.log_parameters({**knobs, "device": self.trainer.state.device})
-        self.tracker.log_tags({**environment_tags(), **tags})
+        self.tracker.log_tags({**environment, **tags})
         self.tracker.log_datalist(self.datalist, digest, self.dataset_dir)
         self.tracker.log_files(self.run_dir / CONFIG, self.run_dir / DATALIST)
         self.tracker.watch_system()

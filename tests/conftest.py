@@ -116,6 +116,19 @@ def finished(phantom: Path, empty_store: Path, tmp_path_factory: pytest.TempPath
     return run_dir, uri
 
 
+@pytest.fixture(scope="session")
+def evaluated(
+    finished: tuple[Path, str], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Path]]:
+    """Bundle to two evaluated runs on the same cases, see :mod:`evaluated_runs`. Not to be changed."""
+    from evaluated_runs import make_pairs
+
+    folder = tmp_path_factory.mktemp("evaluated")
+    with pytest.MonkeyPatch.context() as monkeypatch, kept_logging():
+        use_store(folder, empty_store, monkeypatch)
+        return make_pairs(finished[0], folder)
+
+
 @pytest.fixture
 def untouched() -> Iterator[None]:
     """Restore what a bundle's run changes in this process: its logging, and the number of threads."""

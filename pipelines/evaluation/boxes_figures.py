@@ -66,6 +66,30 @@ def gallery_figure(
     save_figure(figure, path)
 
 
+def box_figure(
+    image: str,
+    prediction: Sequence[float],
+    reference: Sequence[float],
+    path: str | os.PathLike[str],
+    title: str,
+) -> None:
+    """Draw one X-ray with both boxes.
+
+    Args:
+        image: its file.
+        prediction: edges as fractions of the image.
+        reference: likewise.
+        path: where to write.
+        title: stands above.
+    """
+    figure = new_figure(5.2, 5.6)
+    axes = figure.subplots()
+    draw_boxes(axes, read_xray_shown(image, 16, 768)[1], prediction, reference)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    save_figure(figure, path)
+
+
 def draw_boxes(
     axes: Axes, picture: np.ndarray, prediction: Sequence[float], reference: Sequence[float]
 ) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 
 from pipelines.datasets.datalist import Case
 from pipelines.evaluation.boxes import edges_ratio, score_box, summarise_boxes
-from pipelines.evaluation.boxes_figures import box_figures, gallery_figure
+from pipelines.evaluation.boxes_figures import box_figure, box_figures, gallery_figure
 from pipelines.evaluation.results import write_results
-from pipelines.evaluation.scores import CaseScores
+from pipelines.evaluation.scores import CaseScores, draw_notable
 from pipelines.readers.xray import read_xray_reduced
 from pipelines.runs import DATALIST, read_json
 
@@ -41,8 +41,9 @@ class BoxScores(CaseScores):
     from ``PixelSpacing`` alone.
 
     At ``EPOCH_COMPLETED`` the metrics join ``engine.state.metrics``; at ``COMPLETED`` ``cases.csv``, ``metrics.json``
-    and the figures are written: ``figures/gallery.png``, ``figures/error_by_edge.png`` and, where a reference ratio is
-    known, ``figures/bland_altman_ratio.png``.
+    and the figures are written: ``figures/gallery.png``, ``figures/error_by_edge.png``,
+    ``figures/overlay_{worst,median,best}.png`` by IoU and, where a reference ratio is known,
+    ``figures/bland_altman_ratio.png``.
 
     Args:
         folder: where results belong.
@@ -104,6 +105,12 @@ class BoxScores(CaseScores):
         box_figures(cases, figures)
         images = [self.known[name]["image"] for name in cases["case"]]
         gallery_figure(cases, images, self._boxes, figures / "gallery.png")
+
+        def draw(row: int, name: str, path: Path) -> None:
+            title = f"{cases['case'][row]} ({name}): IoU {cases['iou'][row]:.3f}"
+            box_figure(images[row], *self._boxes[row], path, title)
+
+        draw_notable(cases["iou"], figures, draw)
 
     def _tell(self, cases: pd.DataFrame) -> None:
         """Say what the numbers do not cover."""

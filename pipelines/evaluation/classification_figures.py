@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.evaluation import classification as scores
-from pipelines.evaluation.figures import BLUE, GREY, ORANGE, new_figure, save_figure
+from pipelines.evaluation.figures import BLUE, GREY, ORANGE, SKY, new_figure, save_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,6 +123,39 @@ def errors_figure(
     for axes, picture, title in zip(grid, pictures, titles, strict=False):
         axes.imshow(picture)
         axes.set_title(title, fontsize=7, parse_math=False)
+    save_figure(figure, path)
+
+
+def case_figure(
+    picture: np.ndarray,
+    hot: np.ndarray,
+    boxes: np.ndarray,
+    path: str | os.PathLike[str],
+    title: str,
+) -> None:
+    """Draw an X-ray, beside it the same under its heat map, and the reference's boxes in both.
+
+    Args:
+        picture: (rows, columns) uint8.
+        hot: (rows, columns, 3) uint8.
+        boxes: (N, 4) edges x0, y0, x1, y1 as fractions of the image.
+        path: where to write.
+        title: stands above.
+    """
+    from matplotlib.patches import Rectangle
+
+    figure = new_figure(8.4, 4.8)
+    rows, columns = picture.shape
+    for axes, shown, name in zip(figure.subplots(1, 2), (picture, hot), ("X-ray", "heat map"), strict=True):
+        axes.imshow(shown, cmap="gray")
+        axes.set_title(name, fontsize=8)
+        axes.set_axis_off()
+        for x0, y0, x1, y1 in boxes * np.array([columns, rows] * 2):
+            look = {"edgecolor": SKY, "linestyle": "--", "linewidth": 1.4, "fill": False}
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, label="reference", **look))
+    if len(boxes):
+        figure.legend(*(part[:1] for part in axes.get_legend_handles_labels()), loc="outside lower center")
+    figure.suptitle(title, fontsize=10, parse_math=False)
     save_figure(figure, path)
 
 

@@ -21,6 +21,7 @@ from pipelines.evaluation import header_baseline
 from pipelines.evaluation.classification_report import summarise
 from pipelines.evaluation.localisation import score_map
 from pipelines.evaluation.results import write_results
+from pipelines.evaluation.scores import draw_notable
 from pipelines.readers.xray_header import XrayHeader
 from pipelines.runs import DATALIST, read_json
 
@@ -52,7 +53,8 @@ class ClassificationScores:
     fitted on other patients (five parts), and the metrics say so. Any other part is scored with what is kept.
 
     At ``COMPLETED`` ``cases.csv``, ``metrics.json`` and the figures are written: ``roc.png``,
-    ``precision_recall.png``, ``reliability.png``, ``confusion.png`` and ``errors.png``.
+    ``precision_recall.png``, ``reliability.png``, ``confusion.png``, ``errors.png``, and
+    ``overlay_{worst,median,best}.png`` by how far the probability is from the label.
 
     Args:
         target: what is evaluated, and where the results go.
@@ -128,6 +130,8 @@ class ClassificationScores:
     def _draw(self, cases: Sequence[Case], table: pd.DataFrame, maps: Sequence[np.ndarray]) -> None:
         folder = self.target.folder / "figures"
         figures.classification_figures(table, folder)
+        right = 1 - (table["probability"] - table["label"]).abs()
+        draw_notable(right, folder, lambda row, *of: _draw_case(cases[row], maps[row], table.iloc[row], *of))
         worst = _worst(table)
         pictures = [_overlay(cases[row], maps[row], table["probability"][row]) for row in worst]
         figures.errors_figure(pictures, [_title(table.iloc[row]) for row in worst], folder / "errors.png")
@@ -205,6 +209,19 @@ def _overlay(case: Case, activation: np.ndarray, probability: float) -> np.ndarr
 
     _, picture = read_xray_shown(case["image"], _SIDE // 2, _SIDE)
     return heat_over(picture, heat_of(activation, probability))
+
+
+def _draw_case(case: Case, activation: np.ndarray, row: Mapping[str, Any], name: str, path: Path) -> None:
+    from pipelines.readers.xray import read_xray_shown
+    from pipelines.tasks.pneumonia import heat_of, heat_over
+
+    read, picture = read_xray_shown(case["image"], _SIDE // 2, _SIDE)
+    sides = np.array([read.header.columns, read.header.rows] * 2, dtype=float)
+    boxes = np.reshape(case.get("boxes") or [], (-1, 4)) / sides
+    truth = "pneumonia" if row["label"] else "no pneumonia"
+    title = f"{row['case']} ({name}): probability {row['probability']:.3f}, {truth}"
+    hot = heat_over(picture, heat_of(activation, row["probability"]))
+    figures.case_figure(picture, hot, boxes, path, title)
 
 
 def _title(row: Mapping[str, Any]) -> str:

@@ -159,9 +159,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write ``figure`` at 150 dpi in the format of the suffix, whole or not at all."""
+    """Write ``figure`` at 150 dpi in the format of the suffix, whole or not at all; a PNG knows its title."""
+    title = figure.get_suptitle()
+    known = {"metadata": {"Title": title}} if title and os.fspath(path).endswith(".png") else {}
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, **known)
 
 
 def tidy(axes: Axes) -> Axes:

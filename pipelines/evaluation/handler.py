@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation.figures import segmentation_figures
 from pipelines.evaluation.overlays import Excerpt, draw_excerpt, excerpt
 from pipelines.evaluation.results import write_results
-from pipelines.evaluation.scores import CaseScores
+from pipelines.evaluation.scores import CaseScores, draw_notable
 from pipelines.evaluation.segmentation import score_case, summarise_cases
 
 if TYPE_CHECKING:
@@ -81,11 +82,12 @@ class SegmentationScores(CaseScores):
         write_results(self.folder, self.bundle, self.checkpoint, self.dataset, cases, self._metrics)
         figures = self.folder / "figures"
         segmentation_figures(cases, figures)
-        for old in figures.glob("overlay_*.png"):
-            old.unlink()
-        for name, row in _notable(cases).items():
+
+        def draw(row: int, name: str, path: Path) -> None:
             title = f"{cases['case'][row]} ({name}): Dice {cases['dice'][row]:.3f}"
-            draw_excerpt(*self._shown[row], figures / f"overlay_{name}.png", title)
+            draw_excerpt(*self._shown[row], path, title)
+
+        draw_notable(cases["dice"], figures, draw)
         _log.info("scores of %d cases and figures are in %s", len(cases), self.folder)
 
 
@@ -95,17 +97,6 @@ def _items(engine: Engine) -> list[dict[str, Any]]:
     if not isinstance(batch, list):
         batch = [{}] * len(output)
     return [{**before, **after} for before, after in zip(batch, output, strict=True)]
-
-
-def _notable(cases: pd.DataFrame) -> dict[str, int]:
-    """Return the rows of the worst, median and best Dice, no row twice."""
-    order = [int(row) for row in np.argsort(cases["dice"].to_numpy(), kind="stable")]
-    chosen = {"worst": order[0]}
-    if len(order) > 2:
-        chosen["median"] = order[len(order) // 2]
-    if len(order) > 1:
-        chosen["best"] = order[-1]
-    return chosen
 
 
 def _require_masks_on_one_grid(item: Mapping[str, Any], case: str) -> None:

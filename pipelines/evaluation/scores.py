@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,34 @@ from pipelines.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
     from ignite.engine import Engine
+
+
+def notable(scores: Sequence[float]) -> dict[str, int]:
+    """Return which of some scores is the worst, the median and the best (the highest), none twice.
+
+    One score is the worst alone, and two are worst and best.
+    """
+    order = [int(row) for row in np.argsort(np.asarray(scores, float), kind="stable")]
+    chosen = {"worst": order[0]}
+    if len(order) > 2:
+        chosen["median"] = order[len(order) // 2]
+    if len(order) > 1:
+        chosen["best"] = order[-1]
+    return chosen
+
+
+def draw_notable(scores: Sequence[float], folder: Path, draw: Callable[[int, str, Path], None]) -> None:
+    """Draw the :func:`notable` cases as ``overlay_{worst,median,best}.png`` and remove those of earlier times.
+
+    Args:
+        scores: (N,) a score a case, the higher the better.
+        folder: where to.
+        draw: takes the row, which of them it is, and the path.
+    """
+    for old in folder.glob("overlay_*.png"):
+        old.unlink()
+    for name, row in notable(scores).items():
+        draw(row, name, folder / f"overlay_{name}.png")
 
 
 class CaseScores:

@@ -1,0 +1,141 @@
+"""A comparison as a page, and as tables in a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.evaluation.figures import BLUE, GREY, ORANGE, new_figure, tidy
+from pipelines.evaluation.meanings import meaning
+from pipelines.evaluation.paired import FEWEST
+from pipelines.reports.comparison import Comparison, Pair
+from pipelines.reports.differences import Rows
+from pipelines.reports.page import Picture, figure_picture, write_page
+from pipelines.reports.words import interval, number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+VERDICTS = {
+    "better": "{b} is better",
+    "worse": "{a} is better",
+    "noise": "within noise",
+    "equal": "the same",
+    "unclear": "too few patients",
+}
+_ARROWS = {"higher": " ↑", "lower": " ↓", "zero": " →0", None: ""}
+_SHOWN = 15  # differences of a section in a terminal; the page has all
+
+
+def default_path(comparison: Comparison) -> Path:
+    """Return where a comparison's page goes: beside the first run's folder."""
+    names = "_".join(record.name.replace("/", "-") for record in comparison.records)
+    return comparison.records[0].folder.parent / f"compare_{names[:150]}.html"
+
+
+def write_comparison(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+    """Write a comparison's page and return its path."""
+    return write_page(
+        path,
+        "compare.html",
+        comparison=comparison,
+        bundle=comparison.records[0].bundle,
+        figures=[shown for pair in comparison.pairs if (shown := case_figure(pair))],
+        verdicts=VERDICTS,
+        fewest=FEWEST,
+    )
+
+
+def case_figure(pair: Pair) -> Picture | None:
+    """Draw every shared case's score in B against that in A, by the first score that a case has; None without one."""
+    drawn = ((d, [d.score.rows(table) for table in pair.cases]) for d in pair.scores)
+    difference, rows = next((found for found in drawn if found[1][0].ndim == 1), (None, None))
+    if difference is None:
+        return None
+    score, lower = difference.score, meaning(difference.score.name).better == "lower"
+    figure = new_figure(4.8, 4.6)
+    axes = tidy(figure.subplots())
+    axes.scatter(*rows, color=BLUE, s=24, alpha=0.75, zorder=3)
+    finite = np.concatenate(rows)[np.isfinite(np.concatenate(rows))]
+    ends = [finite.min(), finite.max()] if len(finite) else [0, 1]
+    axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
+    axes.scatter(*(np.nanmean(row) for row in rows), color=ORANGE, marker="D", s=48, zorder=4, label="mean")
+    unit = f" ({score.unit})" if score.unit else ""
+    axes.set_xlabel(f"{pair.a.name}: {score.label}{unit}", parse_math=False)
+    axes.set_ylabel(f"{pair.b.name}: {score.label}{unit}", parse_math=False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    side = "below" if lower else "above"
+    return figure_picture(figure, f"A dot a case; {side} the line {pair.b.name} is better in {score.label}")
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print what a page shows: sentences, metrics side by side, and what differs."""
+    from rich.text import Text
+
+    names = [record.name for record in comparison.records]
+    for note in comparison.notes:
+        console.print(Text(f"Note: {note}", style="yellow"))
+    for pair in comparison.pairs:
+        _print_pair(pair, console)
+    if comparison.metrics:
+        table = _table("metric", names, "Metrics, 95% intervals")
+        for name, values in comparison.metrics.items():
+            table.add_row(Text(name + _ARROWS[meaning(name).better]), *map(_cell, values))
+        console.print(table)
+    for section, rows in comparison.differences.items():
+        _print_differences(section, rows, names, console)
+
+
+def _print_differences(section: str, rows: Rows, names: list[str], console: Console) -> None:
+    from rich.text import Text
+
+    if not rows:
+        console.print(f"{section.capitalize()}: no difference.")
+        return
+    table = _table(section, names)
+    for key, values in list(rows.items())[:_SHOWN]:
+        table.add_row(Text(key), *(Text(str(value)[:60]) for value in values))
+    console.print(table)
+    if len(rows) > _SHOWN:
+        console.print(f"… and {len(rows) - _SHOWN} more in {section}, see the page.")
+
+
+def _print_pair(pair: Pair, console: Console) -> None:
+    from rich.text import Text
+
+    for warning in pair.warnings:
+        console.print(Text(f"Warning: {warning}", style="yellow"))
+    title = f"{pair.b.name} less {pair.a.name}, {len(pair.cases[0])} shared cases"
+    table = _table("score", [pair.a.name, pair.b.name, "difference", "95% interval"], title)
+    table.add_column("verdict")
+    for d in pair.scores:
+        unit = d.score.unit
+        label = f"{d.score.label}{f', {unit}' if unit else ''}{_ARROWS[meaning(d.score.name).better]}"
+        verdict = VERDICTS[d.verdict].format(a=pair.a.name, b=pair.b.name)
+        numbers = number(d.a, unit), number(d.b, unit), number(d.value, unit), interval(d.ci95, unit)
+        table.add_row(*(Text(text) for text in (label, *numbers, verdict)))
+    console.print(table)
+    for sentence in pair.sentences:
+        console.print(Text(sentence))
+
+
+def _table(first: str, columns: Sequence[str], title: str | None = None) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(first, title=title, title_justify="left")
+    for name in columns:
+        table.add_column(Text(name), justify="right")
+    return table
+
+
+def _cell(metric: dict[str, Any] | None) -> str:
+    if metric is None:
+        return "-"
+    unit, ends = metric.get("unit"), metric.get("ci95")
+    return number(metric["value"], unit) + (f" ({interval(ends, unit)})" if ends else "")
