@@ -11,6 +11,7 @@ from pipelines.errors import UserError, nearest
 
 CONFIG, BEST, LAST = "config.yaml", "model.pt", "last.pt"
 DATALIST, CASES, LOG, TRACKING = "datalist.json", "cases.csv", "log.txt", "mlflow.json"
+UNSENT, UNSENT_FILES = "unsent.jsonl", "unsent"
 
 
 def unique_name() -> str:
