@@ -247,6 +247,19 @@ def _record(run: str, part: str) -> Any:
     return dataclasses.replace(record, environment=from_store(record, tracking_uri()))
 
 
+@app.command()
+def sync(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder, or a folder of them.")],
+) -> None:
+    """Send to MLflow what a training could not while the server was away."""
+    from pipelines.sync import sync as send
+
+    sent = send(run, tracking_uri())
+    typer.echo(
+        f"{sent} record{'s were' if sent > 1 else ' was'} sent." if sent else "MLflow has everything already."
+    )
+
+
 def tracking_uri() -> str:
     """Return the tracking URI of ``mlflow.yaml``; ``MLFLOW_TRACKING_URI`` goes before it."""
     import os

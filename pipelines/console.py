@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from pipelines.errors import UserError
+from pipelines.redact import redacted
 
 
 def quiet() -> None:
@@ -25,6 +26,11 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # MONAI 1.6 decorates with what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=r".*torch\.jit")
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 class RunLog(logging.FileHandler):
@@ -45,7 +51,7 @@ class RunLog(logging.FileHandler):
             ) from None
         except OSError as error:
             raise UserError(f"Cannot write {path}: {error.strerror}. Mend the folder.") from error
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def _lock(self) -> None:
         try:
@@ -92,7 +98,7 @@ def print_briefly(kind: type[BaseException], error: BaseException, trace: Traceb
     """Print an error in at most three lines on stderr; the traceback goes to the run's log where there is one."""
     log = next((h for h in logging.getLogger().handlers if isinstance(h, RunLog)), None)
     if log is not None:
-        _append(log, "".join(traceback.format_exception(kind, error, trace)))
+        _append(log, redacted("".join(traceback.format_exception(kind, error, trace))))
     mendable = user_error(error)
     if issubclass(kind, KeyboardInterrupt):
         lines = [] if log else ["Stopped."]  # with a log, the training has said so, and how to go on
@@ -111,7 +117,7 @@ def in_one_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first[:300]}" if first else type(error).__name__
+    return f"{type(error).__name__}: {redacted(first)[:300]}" if first else type(error).__name__
 
 
 def _append(log: Any, text: str) -> None:

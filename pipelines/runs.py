@@ -13,6 +13,7 @@ CONFIG, BEST, LAST = "config.yaml", "model.pt", "last.pt"
 CROSSVAL = "crossval.json"  # in the folder of a cross-validation
 DATALIST, CASES, LOG, TRACKING = "datalist.json", "cases.csv", "log.txt", "mlflow.json"
 ENVIRONMENT = "environment.json"
+UNSENT, UNSENT_FILES = "unsent.jsonl", "unsent"
 
 
 def unique_name() -> str:

@@ -19,6 +19,7 @@ from pipelines.console import answer_briefly, in_one_line, log_to, quiet, user_e
 from pipelines.ensemble import find_checkpoints, require_alike
 from pipelines.errors import UserError
 from pipelines.files import write_text
+from pipelines.redact import redacted
 from pipelines.runs import CONFIG, LAST, LOG, existing_run_dir, new_run_dir
 from pipelines.settings import check_values, is_expression, refuse_unknown, resumed, split_id
 
@@ -55,6 +56,7 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
     if resume:
         run_dir = existing_run_dir(resume, needs=LAST)
         stored = config_of(run_dir, parser.config["bundle_root"])
+        stored |= _with_password(stored.get("tracking_uri"), parser.config.get("tracking_uri"))
         settings, told = resumed(stored, {name: parser[name] for name in overrides})
         parser.config = {"_meta_": parser.config.get("_meta_", {}), **settings}
         _check_values(parser)
@@ -62,14 +64,17 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
             run_dir, parser.get_parsed_content("max_epochs")
         )  # fail now, not after the data are prepared
     if preflight is not None:
-        preflight(**{name: _content(parser, name) for name in inspect.signature(preflight).parameters})
+        # a run that is resumed goes on without its MLflow store
+        unasked = {"tracking_uri"} if resume else set()
+        names = inspect.signature(preflight).parameters
+        preflight(**{name: None if name in unasked else _content(parser, name) for name in names})
     if not resume:
         run_dir = new_run_dir(parser.config["output_dir"], parser.config["run_name"])
     parser.config |= {"run_dir": str(run_dir), "resume": None}
     parser.parse(True)
     log_to(run_dir / LOG)
     for line in told:
-        logger.warning(line)
+        logger.warning(redacted(line))
     write_config(parser.config, run_dir)
     set_determinism(seed=parser.get_parsed_content("seed"))
     logger.info("Run folder: %s", run_dir)
@@ -221,6 +226,11 @@ def config_of(run_dir: Path, bundle_root: str) -> dict[str, Any]:
     return config
 
 
+def _with_password(stored: Any, current: Any) -> dict[str, str]:
+    """Return the store's address of now where a run's is the same but for the password, which no run keeps."""
+    return {"tracking_uri": str(current)} if stored and redacted(str(current)) == stored else {}
+
+
 def write_config(config: Mapping[str, Any], run_dir: Path) -> None:
     """Write the config of a run into its folder.
 
@@ -228,6 +238,8 @@ def write_config(config: Mapping[str, Any], run_dir: Path) -> None:
         UserError: when the folder cannot be written.
     """
     content = {name: value for name, value in config.items() if name != "_meta_"} | {"run_dir": None}
+    if "tracking_uri" in content:
+        content["tracking_uri"] = redacted(str(content["tracking_uri"]))
     try:
         write_text(run_dir / CONFIG, yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True))
     except OSError as error:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
-import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import torch
 from ignite.engine import Engine, Events
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.tracking.context import registry as context
 from monai.handlers import MLFlowHandler
-from sqlalchemy.exc import SQLAlchemyError
 
+from pipelines.datasets.datalist import dataset_hash
+from pipelines.environment import environment_tags
 from pipelines.errors import UserError
 from pipelines.files import write_json
+from pipelines.redact import redacted
 from pipelines.runs import TRACKING, read_tracking
+from pipelines.system_metrics import PREFIX as SYSTEM
+from pipelines.system_metrics import SystemMetrics
+from pipelines.tracking_delivery import Delivery
+from pipelines.tracking_outbox import Outbox
+from pipelines.tracking_store import effective_uri, is_server, prepare_store
+
+__all__ = ["RunTracker", "environment_tags", "prepare_store"]
 
 logger = logging.getLogger(__name__)
 PARAM_LENGTH = 500  # what the MLflow UI shows of a parameter at a glance; the whole config is an artifact
@@ -43,8 +48,11 @@ class RunTracker(MLFlowHandler):
     Unlike its base it never adopts a run by name or state, logs the epoch's mean loss and the learning rate once an
     epoch (logging each iteration costs more than a small network's step), and ends a broken run as FAILED or KILLED.
 
+    A store that goes away costs no training: what it does not take is kept in ``unsent.jsonl`` in the run folder and
+    sent when it answers again, each metric of each epoch once. Only a new run needs the store at its start.
+
     Raises:
-        UserError: when the store cannot be used.
+        UserError: when the store of a new run cannot be used.
     """
 
     def __init__(
@@ -55,23 +63,37 @@ class RunTracker(MLFlowHandler):
         tags: Mapping[str, Any] | None = None,
     ) -> None:
         self.run_dir = Path(run_dir)
-        prepare_store(tracking_uri)
+        self._run_id: str | None = read_tracking(self.run_dir).get("run_id")
+        try:
+            prepare_store(tracking_uri)
+        except UserError:
+            if not self._may_be_away(effective_uri(tracking_uri)):
+                raise
         super().__init__(tracking_uri=tracking_uri, experiment_name=experiment_name, iteration_log=False)
         self.tags = dict(tags or {})
-        self._known: set[tuple[str, int]] = set()
-        self._monitor: SystemMetricsMonitor | None = None
+        self.outbox = Outbox(self.run_dir, self._connect)
+        self._monitor: SystemMetrics | None = None
 
     @property
     def run_id(self) -> str:
         """The id of the MLflow run, which :meth:`open` makes."""
-        return self.cur_run.info.run_id
+        return str(self._run_id)
 
     def open(self) -> None:
         """Make the run of the folder, or rejoin it, and mark it as RUNNING.
 
         Raises:
-            UserError: when the experiment was deleted.
+            UserError: when the experiment was deleted, or the store of a new run cannot be used.
         """
+        self.outbox.connect(needed=not self._may_be_away())
+        self._set_status("RUNNING")
+
+    def _may_be_away(self, uri: str | None = None) -> bool:
+        """Whether the run was made before, in a store whose client can be made without it."""
+        return bool(self._run_id) and is_server(uri or self.client.tracking_uri)
+
+    def _connect(self) -> Delivery:
+        """Find the run of the folder in the store, or make it."""
         try:
             self._set_experiment()
         except ValueError as error:
@@ -84,15 +106,20 @@ class RunTracker(MLFlowHandler):
             self.cur_run = self.client.create_run(
                 self.experiment.experiment_id, run_name=self.run_dir.name, tags=tags
             )
-        self._set_status("RUNNING")
+        if self._run_id not in (None, self.cur_run.info.run_id):
+            known = read_tracking(self.run_dir)
+            write_json(self.run_dir / TRACKING, {**known, "run_id": self.cur_run.info.run_id})
+        self._run_id = self.cur_run.info.run_id
+        return Delivery(self.client, self._run_id, self.run_dir)
 
     def _rejoined(self) -> Run | None:
-        known = read_tracking(self.run_dir).get("run_id")
+        run = None
         try:
-            run = self.client.get_run(known) if known else None
-        except MlflowException:
-            run = None
-        if known and (run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE):
+            run = self.client.get_run(self._run_id) if self._run_id else None
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+        if self._run_id and (run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE):
             logger.warning(
                 "The MLflow run of %s is gone from the store; a new one is made.", self.run_dir.name
             )
@@ -108,81 +135,92 @@ class RunTracker(MLFlowHandler):
         def log_epoch() -> None:
             values = {f"train/{k}": v for k, v in trainer.state.metrics.items()}
             values["train/learning_rate"] = optimizer.param_groups[0]["lr"]
-            log_new(values)
+            self.log_metrics(values, trainer.state.epoch)
 
-        def log_new(values: Mapping[str, float]) -> None:
-            step = trainer.state.epoch
-            self.log_metrics({k: v for k, v in values.items() if (k, step) not in self._known}, step)
+        def log_validation() -> None:
+            values = {f"val/{k}": v for k, v in evaluator.state.metrics.items()}
+            self.log_metrics(values, trainer.state.epoch)
 
-        trainer.add_event_handler(Events.STARTED, self._look_up_steps)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, log_epoch)
-        evaluator.add_event_handler(
-            Events.COMPLETED, lambda: log_new({f"val/{k}": v for k, v in evaluator.state.metrics.items()})
-        )
-
-    def _look_up_steps(self) -> None:
-        names = [
-            name
-            for name in self.client.get_run(self.run_id).data.metrics
-            if name.startswith(("train/", "val/"))
-        ]
-        histories = {name: self.client.get_metric_history(self.run_id, name) for name in names}
-        self._known = {(name, metric.step) for name, history in histories.items() for metric in history}
+        evaluator.add_event_handler(Events.COMPLETED, log_validation)
 
     def watch_system(self) -> None:
         """Log processor, memory, disk and network use until :meth:`end`."""
-        uri = self.client.tracking_uri
-        self._monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=uri)
+        uri, next_step = self.client.tracking_uri, partial(self.outbox.next_step, SYSTEM)
+        self._monitor = SystemMetrics(self.run_id, uri, next_step, self.log_metrics)
         self._monitor.start()
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics in one call."""
-        now = mlflow.utils.time.get_current_time_millis()
-        batch = [Metric(k, float(v), now, step) for k, v in metrics.items() if v is not None]
-        self.client.log_batch(self.run_id, metrics=batch)
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int = 0, dataset: tuple[str, str] | None = None
+    ) -> None:
+        """Log metrics in one call.
+
+        Args:
+            metrics: name to value; ``None`` is left out.
+            step: the epoch, or 0. Of ``train/`` and ``val/`` a run has one value a step.
+            dataset: name and digest of the data set that a score was measured on.
+        """
+        values = {name: float(value) for name, value in metrics.items() if value is not None}
+        extra = {} if dataset is None else {"dataset": list(dataset)}
+        self.outbox.record("metrics", values=values, step=step, **extra)
 
     def log_parameters(self, values: Mapping[str, Any]) -> None:
         """Log parameters; MLflow never changes one, so what a resumed run has anew becomes a tag."""
-        known = self.client.get_run(self.run_id).data.params
-        texts = {name: str(value)[:PARAM_LENGTH] for name, value in values.items()}
-        changed = {name: text for name, text in texts.items() if known.get(name, text) != text}
-        self.log_tags({f"changed.{name}": f"from {known[name]} to {text}" for name, text in changed.items()})
-        new = [Param(name, text) for name, text in texts.items() if name not in known]
-        self.client.log_batch(self.run_id, params=new)
+        texts = {name: redacted(str(value))[:PARAM_LENGTH] for name, value in values.items()}
+        self.outbox.record("params", values=texts)
 
     def log_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags of the run."""
-        self.client.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+        self.outbox.record("tags", values={name: redacted(str(value)) for name, value in tags.items()})
 
-    def log_datalist(self, split: Mapping[str, Sequence[dict]], digest: str, source: str) -> None:
-        """Log the parts of the split that a training uses as MLflow data sets: numbers and the hash, no pixels.
+    def log_datasets(self, parts: Mapping[str, Sequence[dict]], source: str) -> dict[str, tuple[str, str]]:
+        """Log what a training or an evaluation uses as MLflow data sets: numbers and hashes, no pixels.
 
         Args:
-            split: part ("train", "val", …) to its cases.
-            digest: the hash of the data list.
-            source: where the data came from; only its last folder is logged.
+            parts: "train", "val", "test", … to its cases.
+            source: where the data came from; its last folder's name is the data sets' name.
+
+        Returns:
+            part to the name and the digest of its data set.
         """
-        where = json.dumps({"uri": Path(source).name})
-        inputs = []
-        for part in ("train", "val"):
-            profile = json.dumps({"num_rows": len(split[part])})
-            dataset = Dataset(part, digest[:8], source_type="local", source=where, profile=profile)
-            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", part)]))
-        self.client.log_inputs(self.run_id, inputs)
+        name = Path(source).absolute().name
+        digests = {part: (dataset_hash(cases)[:8], len(cases)) for part, cases in parts.items()}
+        self.outbox.record(
+            "datasets", source=name, parts={part: list(found) for part, found in digests.items()}
+        )
+        return {part: (name, digest) for part, (digest, _) in digests.items()}
+
+    def log_model(self, name: str, step: int, tags: Mapping[str, Any], text: str) -> None:
+        """Let the run's best weights be a model in MLflow, without a copy of them: they are an artifact of the run.
+
+        Args:
+            name: of the model.
+            step: the epoch that the weights are of.
+            tags: what to know of them at a glance.
+            text: Markdown that says how to use them.
+        """
+        texts = {key: str(value) for key, value in tags.items()}
+        self.outbox.record("model", name=name, step=step, tags=texts, text=text)
 
     def log_files(self, *paths: Path, folder: str | None = None) -> None:
         """Log files as artifacts; one that does not exist is passed over."""
-        for path in paths:
-            if path.is_file():
-                self.client.log_artifact(self.run_id, str(path), folder)
+        for path in filter(Path.is_file, paths):
+            self.outbox.record("artifact", folder=folder, file=str(path.absolute()))
+
+    def log_text(self, text: str, name: str) -> None:
+        """Log a text as an artifact called ``name``."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_text(redacted(text), encoding="utf-8")
+            self.log_files(path)
 
     @contextmanager
-    def rejoined(self) -> Iterator[None]:
+    def rejoined(self) -> Iterator[RunTracker]:
         """Open the run of the folder for as long as the block lasts, and leave it in the state it had."""
         status = read_tracking(self.run_dir).get("status", "FINISHED")
         self.open()
         try:
-            yield
+            yield self
         finally:
             self.end(status)
 
@@ -192,71 +230,13 @@ class RunTracker(MLFlowHandler):
             self._monitor.finish()
             self._monitor = None
         self._set_status(status)
+        if self.outbox.journal.pending and not self.outbox.flush():
+            command = f"python -m pipelines sync {self.run_dir}"
+            logger.warning("MLflow does not have all of this run. When it answers again: %s", command)
         self._dispose_sqlite_store()
 
     def _set_status(self, status: str) -> None:
         # the run folder first: it must know how its run ended even when the store does not answer
         content = {"run_id": self.run_id, "experiment": self.experiment_name, "status": status}
         write_json(self.run_dir / TRACKING, content)
-        if status == "RUNNING":
-            self.client.update_run(self.run_id, status=status)
-        else:
-            self.client.set_terminated(self.run_id, status)
-
-
-def prepare_store(tracking_uri: str) -> None:
-    """Create an SQLite store once, under a lock, so that two trainings that start together do not collide.
-
-    Raises:
-        UserError: when the store cannot be reached or written.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
-    try:
-        if not uri.startswith("sqlite:///"):
-            mlflow.MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-            return
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(path.name + ".lock"), "w") as lock:
-            _lock(lock)
-            mlflow.MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except (OSError, MlflowException, SQLAlchemyError) as error:
-        raise UserError(
-            f"The MLflow store {uri} cannot be used: {str(error).splitlines()[0][:200]}\n"
-            "Mend tracking_uri in mlflow.yaml or the variable MLFLOW_TRACKING_URI."
-        ) from error
-
-
-def _lock(file: Any) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: go on without the lock
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def environment_tags() -> dict[str, str]:
-    """Return what a result depends on besides its config: code, versions and kind of machine (no host name)."""
-    packages = ("monai", "torch", "numpy", "pytorch-ignite", "mlflow")
-    commit = _git("rev-parse", "HEAD")
-    tags = {f"version.{name}": version(name) for name in packages}
-    tags["version.python"] = platform.python_version()
-    tags["git.commit"] = commit or "unknown"
-    tags["git.dirty"] = str(bool(_git("status", "--porcelain"))).lower() if commit else "unknown"
-    tags["host.kind"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    tags["host.gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    tags["host.threads"] = str(torch.get_num_threads())
-    return tags
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed command
-            ["git", "-C", str(Path(__file__).parent), *arguments],  # noqa: S607 - git is where the user has it
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        self.outbox.record("status", status=status)

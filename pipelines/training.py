@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from pipelines.checkpoints import RunCheckpoints
 from pipelines.datasets.datalist import datalist_hash, dataset_hash, write_datalist
+from pipelines.description import DESCRIPTION, describe, usage
 from pipelines.errors import UserError
-from pipelines.files import write_json
+from pipelines.files import sha256_file, write_json
 from pipelines.history import History
 from pipelines.interrupts import termination_as_interrupt
 from pipelines.progress import EpochProgress, readable_time
@@ -132,13 +133,14 @@ class Training:
     def _open(self, digest: str) -> None:
         everything = [case for part in self.datalist.values() for case in part]
         tags = {"split.hash": digest, "dataset.hash": dataset_hash(everything), "seed": self.seed}
+        tags["kind"] = "training"
         environment = environment_tags()
         write_json(self.run_dir / ENVIRONMENT, environment)
         knobs = parameters(ConfigParser.load_config_file(self.run_dir / CONFIG))
         self.tracker.open()
         self.tracker.log_parameters({**knobs, "device": self.trainer.state.device})
         self.tracker.log_tags({**environment, **tags})
-        self.tracker.log_datalist(self.datalist, digest, self.dataset_dir)
+        self.tracker.log_datasets({part: self.datalist[part] for part in ("train", "val")}, self.dataset_dir)
         self.tracker.log_files(self.run_dir / CONFIG, self.run_dir / DATALIST)
         self.tracker.watch_system()
 
@@ -147,8 +149,8 @@ class Training:
         try:
             if reason:
                 self.tracker.log_tags({"failure": reason.strip().splitlines()[-1][:400]})
-                self.tracker.client.log_text(self.tracker.run_id, reason, "traceback.txt")
-            self._log_artifacts()
+                self.tracker.log_text(reason, "traceback.txt")
+            self._log_artifacts(finished=status == "FINISHED")
         except Exception as error:
             self._tell_unrecorded(error)
         try:
@@ -160,7 +162,7 @@ class Training:
         logger.warning("MLflow does not have all of this run's end: %s", str(error).splitlines()[0][:200])
         logger.debug("The cause:", exc_info=error)
 
-    def _log_artifacts(self) -> None:
+    def _log_artifacts(self, finished: bool) -> None:
         from pipelines.evaluation.figures import learning_curves
 
         curves = self.run_dir / "figures" / "learning_curves.png"
@@ -169,9 +171,22 @@ class Training:
         best = self.evaluator.state
         if best.best_metric_epoch > 0:
             values = {f"best/{best.key_metric_name}": best.best_metric, "best/epoch": best.best_metric_epoch}
-            self.tracker.log_metrics(values)
+            if finished:
+                self._log_model(best)
+            self.tracker.log_metrics(values)  # without an epoch, MLflow draws bars that compare runs
         self.tracker.log_files(curves, folder="figures")
         self.tracker.log_files(self.run_dir / CASES, self.run_dir / BEST)
+        self.tracker.log_tags({DESCRIPTION: describe(self.run_dir)})
+
+    def _log_model(self, best: Any) -> None:
+        tags = {
+            "weights": BEST,
+            "sha256": sha256_file(self.run_dir / BEST),
+            "key_metric": best.key_metric_name,
+            "epoch": best.best_metric_epoch,
+        }
+        name = self.tracker.tags.get("bundle", self.tracker.experiment_name)
+        self.tracker.log_model(name, best.best_metric_epoch, tags, usage(self.run_dir))
 
     def _seed_epoch(self, trainer: Engine) -> None:
         epoch = trainer.state.epoch

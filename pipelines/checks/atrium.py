@@ -83,7 +83,7 @@ def require(
     dataset_dir: str | Path,
     train_cases: int | str | Sequence[str],
     val_cases: int | str | Sequence[str],
-    tracking_uri: str,
+    tracking_uri: str | None,
     network_def: nn.Module,
     slice_offsets: Sequence[int],
     patch_size: Sequence[int],
@@ -95,7 +95,7 @@ def require(
         dataset_dir: see :func:`check_atrium`.
         train_cases: likewise.
         val_cases: likewise.
-        tracking_uri: likewise; ``MLFLOW_TRACKING_URI`` goes before it.
+        tracking_uri: likewise; ``MLFLOW_TRACKING_URI`` goes before it, and ``None`` leaves the store unchecked.
         network_def: the network; not to be used afterwards.
         slice_offsets: its channels.
         patch_size: see :func:`pipelines.checks.network.require_fitting`.
@@ -107,7 +107,7 @@ def require(
     from pipelines.checks.network import require_fitting
 
     require_fitting(network_def, len(slice_offsets), patch_size, planes)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri
+    uri = tracking_uri and (os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri)
     require_trainable(
         check_atrium(dataset_dir, train_cases, val_cases, quick=True, tracking_uri=uri), "atrium"
     )

@@ -108,7 +108,8 @@ def run(evaluator: Engine, target: Target, tracking_uri: str, experiment_name: s
     """Run ``evaluator``, print the table, and log the results to the training's MLflow run where there is one.
 
     Raises:
-        UserError: when nothing can be scored; or when MLflow cannot be reached, after the results were written.
+        UserError: when nothing can be scored; or when MLflow's database cannot be used, after the results were
+            written. What an MLflow server that is away misses waits in the run folder.
     """
     from rich.console import Console
 
@@ -126,12 +127,14 @@ def run(evaluator: Engine, target: Target, tracking_uri: str, experiment_name: s
 def _log(target: Target, tracking_uri: str, experiment_name: str) -> None:
     from mlflow.exceptions import MlflowException
 
+    from pipelines.description import DESCRIPTION, describe
     from pipelines.tracking import RunTracker
 
     try:
-        tracker = RunTracker(target.run_dir, experiment_name, tracking_uri)
-        with tracker.rejoined():
-            log_results(tracker, target.folder, target.part)
+        with RunTracker(target.run_dir, experiment_name, tracking_uri).rejoined() as tracker:
+            found = tracker.log_datasets({target.part: target.cases}, target.dataset["dir"])
+            log_results(tracker, target.folder, target.part, found[target.part])
+            tracker.log_tags({DESCRIPTION: describe(target.run_dir)})
     except (UserError, MlflowException) as error:
         raise UserError(
             f"{str(error).splitlines()[0][:300]}\n"
@@ -139,16 +142,17 @@ def _log(target: Target, tracking_uri: str, experiment_name: str) -> None:
         ) from error
 
 
-def log_results(tracker: RunTracker, folder: Path, part: str) -> None:
+def log_results(tracker: RunTracker, folder: Path, part: str, dataset: tuple[str, str] | None = None) -> None:
     """Log the result contract and the figures that are in ``folder`` to the open run of ``tracker``.
 
     Args:
         tracker: the run.
         folder: see :func:`pipelines.evaluation.results.read_results`.
         part: what was scored: "val", "test", …, "crossval".
+        dataset: name and digest of the data set, as MLflow has it.
     """
     content, _ = read_results(folder)
-    tracker.log_metrics(evaluation_metrics(part, content["metrics"]))
+    tracker.log_metrics(evaluation_metrics(part, content["metrics"]), dataset=dataset)
     where = f"evaluation/{part}"
     tracker.log_files(folder / CASES_FILE, folder / METRICS_FILE, folder=where)
     tracker.log_files(*sorted((folder / "figures").glob("*.png")), folder=f"{where}/figures")

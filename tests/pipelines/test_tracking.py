@@ -7,10 +7,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipelines import tracking
+from pipelines import environment, tracking
+from pipelines.environment import environment_tags
 from pipelines.errors import UserError
 from pipelines.runs import read_tracking
-from pipelines.tracking import RunTracker, environment_tags, prepare_store
+from pipelines.sync import sync
+from pipelines.tracking import RunTracker
+from pipelines.tracking_store import prepare_store
 
 
 @pytest.fixture
@@ -110,15 +113,17 @@ def test_a_long_parameter_is_cut_and_not_refused(tracker):
     assert len(stored(tracker).data.params["cases"]) == tracking.PARAM_LENGTH
 
 
-def test_the_data_lists_are_inputs_once_however_often_a_run_is_resumed(tracker):
-    split = {"train": [{"case": "a"}, {"case": "b"}], "val": [{"case": "c"}], "test": [{"case": "d"}]}
+def test_the_parts_of_the_data_are_inputs_once_however_often_a_run_is_resumed(tracker):
+    parts = {"train": [{"case": "a"}, {"case": "b"}], "val": [{"case": "c"}]}
     for _ in range(2):
-        tracker.log_datalist(split, "0123456789abcdef", "/home/someone/data/Task02_Heart")
+        found = tracker.log_datasets(parts, "/home/someone/data/Task02_Heart")
     inputs = stored(tracker).inputs.dataset_inputs
-    assert {(i.dataset.name, i.dataset.digest, i.dataset.profile) for i in inputs} == {
-        ("train", "01234567", '{"num_rows": 2}'),
-        ("val", "01234567", '{"num_rows": 1}'),
+    assert {(i.tags[0].value, i.dataset.name, i.dataset.digest, i.dataset.profile) for i in inputs} == {
+        ("train", *found["train"], '{"num_rows": 2}'),
+        ("val", *found["val"], '{"num_rows": 1}'),
     }
+    assert found["train"][0] == found["val"][0] == "Task02_Heart"
+    assert found["train"][1] != found["val"][1]
     assert len(inputs) == 2
     assert all("someone" not in i.dataset.source for i in inputs)
 
@@ -135,14 +140,17 @@ def test_a_metric_that_is_not_a_number_is_logged_as_such(tracker):
     assert set(stored(tracker).data.metrics) == {"a", "b"}
 
 
-def test_the_run_folder_knows_its_end_even_when_the_store_does_not_answer(tracker, monkeypatch):
+def test_the_run_folder_knows_its_end_even_when_the_store_does_not_answer(tracker, monkeypatch, store):
     def unreachable(*_):
         raise ConnectionError
 
-    monkeypatch.setattr(tracker.client, "set_terminated", unreachable)
-    with pytest.raises(ConnectionError):
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker.client, "set_terminated", unreachable)
         tracker.end("FINISHED")
     assert read_tracking(tracker.run_dir)["status"] == "FINISHED"
+    assert stored(tracker).info.status == "RUNNING"
+    assert sync(tracker.run_dir, store) == 1
+    assert stored(tracker).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "nonsense://x", "sqlite:////proc/no/mlflow.db"])
@@ -167,7 +175,7 @@ def test_the_environment_names_code_versions_and_kind_of_machine_but_no_host(mon
 
     tags = environment_tags()
     commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(tracking.__file__).parent, capture_output=True, text=True
+        ["git", "rev-parse", "HEAD"], cwd=Path(environment.__file__).parent, capture_output=True, text=True
     ).stdout.strip()
     assert tags["git.commit"] == (commit or "unknown")
     assert tags["git.dirty"] in ("true", "false", "unknown")
