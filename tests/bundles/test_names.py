@@ -6,14 +6,14 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipelines.registry import BUNDLES
+from pipelines.registry import find_bundles
 
 # what a run of any bundle is told by; DESIGN's knobs
 COMMON = ["dataset_dir", "output_dir", "max_epochs", "batch_size", "lr", "seed", "val_interval", "device"]
 COMMON += ["train_cases", "val_cases", "num_workers", "ema_momentum", "tracking_uri", "experiment_name"]
 
 
-@pytest.fixture(params=BUNDLES)
+@pytest.fixture(params=sorted(find_bundles()))
 def config(request):
     text = (ROOT / "bundles" / request.param / "train.yaml").read_text(encoding="utf-8")
     return request.param, yaml.safe_load(text)
