@@ -56,7 +56,7 @@ def write_datalist(folder, train, val, groups=None):
             for name in names
         ]
 
-    content = {"hash": f"of {len(train)} and {len(val)}", "dataset_dir": "/home/someone/Task02_Heart"}
+    content = {"hash": f"of {len(train)} and {len(val)}", "dataset_dir": "/data/someone/Task02_Heart"}
     content |= {"train": listed(train), "val": listed(val), "test": []}
     (folder / "datalist.json").write_text(json.dumps(content))
 

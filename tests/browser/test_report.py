@@ -111,12 +111,15 @@ def test_a_phone_scrolls_a_report_down_alone_and_every_letter_stands_out(browser
 def test_the_tab_key_reaches_everything_in_the_order_of_the_page_and_is_seen(browser, reports):
     browser.open(reports["atrium"])
     places, outlines = [], []
-    for _ in range(14):
+    for _ in range(40):
         browser.press("TAB")
+        if browser.run("return document.activeElement === document.body"):  # behind the last one
+            break
         places.append(
             browser.run("return [...document.querySelectorAll('*')].indexOf(document.activeElement)")
         )
         outlines.append(browser.run("return getComputedStyle(document.activeElement).outlineStyle"))
+    assert len(places) > 5
     assert places == sorted(places)
     assert len(set(places)) == len(places)
     assert set(outlines) == {"solid"}

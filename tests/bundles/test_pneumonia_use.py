@@ -433,7 +433,8 @@ def test_known_probabilities_get_known_scores(tmp_path, run_dir, data, monkeypat
     assert (found["pointing_game"]["value"], found["pointing_game"]["cases"]) == (0.5, 2)
     assert found["temperature"]["value"] == 2.0
     figures = {path.name for path in (run_dir / "all" / "figures").iterdir()}
-    names = ("roc", "precision_recall", "reliability", "confusion", "errors")
+    names = ["roc", "precision_recall", "reliability", "confusion", "errors"]
+    names += [f"overlay_{which}" for which in ("worst", "median", "best")]
     assert figures == {f"{name}.png" for name in names}
 
 

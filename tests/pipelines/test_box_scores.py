@@ -175,7 +175,8 @@ def test_an_evaluation_writes_the_contract_and_its_figures(tmp_path, images):
     assert content["metrics"]["mae_x0_mm"]["cases"] == 3
     assert state.metrics["mean_iou"] == pytest.approx(0.75)
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert figures == {"gallery.png", "error_by_edge.png", "bland_altman_ratio.png"}
+    cases = {f"overlay_{which}.png" for which in ("worst", "median", "best")}
+    assert figures == {"gallery.png", "error_by_edge.png", "bland_altman_ratio.png"} | cases
 
 
 def test_a_box_alone_is_scored_without_a_ratio(tmp_path, images, caplog):
@@ -183,7 +184,8 @@ def test_a_box_alone_is_scored_without_a_ratio(tmp_path, images, caplog):
     content, cases, _ = score(tmp_path, images, [[0.3, 0.3, 0.7, 0.7]], [[0.3, 0.3, 0.7, 0.7]])
     assert "ratio" not in cases
     assert not [name for name in content["metrics"] if name.startswith(("ratio", "cardiomegaly", "baseline"))]
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"gallery.png", "error_by_edge.png"}
+    figures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert figures == {"gallery.png", "error_by_edge.png", "overlay_worst.png"}
     assert "without thorax.csv: no cardiothoracic ratio is scored" in caplog.text
     assert "no constant box to compare with" in caplog.text
 

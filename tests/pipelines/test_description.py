@@ -18,7 +18,7 @@ def run_dir(tmp_path):
     config = {"bundle_root": "bundles/atrium", "max_epochs": 30, "lr": 0.001, "batch_size": 16, "seed": 0}
     config["validate"] = {"key_metric": {"mean_dice": {"_target_": "MeanDice"}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    datalist = {"hash": "0123456789", "dataset_dir": "/home/someone/Task02_Heart"}
+    datalist = {"hash": "0123456789", "dataset_dir": "/data/someone/Task02_Heart"}
     datalist |= {"train": [{}] * 16, "val": [{}] * 4, "test": []}
     (folder / "datalist.json").write_text(json.dumps(datalist))
     torch.save({"best": [0.91234, 25]}, folder / "last.pt")

@@ -57,7 +57,7 @@ def test_a_page_holds_scores_curves_figures_cases_settings_and_limits(run):
     assert page.startswith("<!DOCTYPE html>")
     for text in ("Scored on 3 validation cases of Task02_Heart.", "Not a medical device", "3 cases are few"):
         assert text in page
-    assert "/home/someone" not in page  # where data lie is nobody else's business
+    assert "/data/someone" not in page  # where data lie is nobody else's business
 
 
 def test_a_page_asks_nothing_of_the_network(run):

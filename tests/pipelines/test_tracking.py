@@ -116,7 +116,7 @@ def test_a_long_parameter_is_cut_and_not_refused(tracker):
 def test_the_parts_of_the_data_are_inputs_once_however_often_a_run_is_resumed(tracker):
     parts = {"train": [{"case": "a"}, {"case": "b"}], "val": [{"case": "c"}]}
     for _ in range(2):
-        found = tracker.log_datasets(parts, "/home/someone/data/Task02_Heart")
+        found = tracker.log_datasets(parts, "/data/someone/data/Task02_Heart")
     inputs = stored(tracker).inputs.dataset_inputs
     assert {(i.tags[0].value, i.dataset.name, i.dataset.digest, i.dataset.profile) for i in inputs} == {
         ("train", *found["train"], '{"num_rows": 2}'),
