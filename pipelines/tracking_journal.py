@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -14,13 +15,26 @@ from typing import Any
 from pipelines.files import atomic_path, write_text
 from pipelines.runs import UNSENT, UNSENT_FILES
 
+logger = logging.getLogger(__name__)
 Entry = dict[str, Any]
+# kind of an entry to what it holds at least
+_HOLDS: dict[str, dict[str, Any]] = {
+    "metrics": {"values": dict, "step": int, "time": int},
+    "params": {"values": dict},
+    "tags": {"values": dict},
+    "datasets": {"source": str, "parts": dict},
+    "artifact": {"file": str, "folder": str | None},
+    "model": {"name": str, "step": int, "tags": dict, "text": str},
+    "status": {"status": str, "time": int},
+}
 
 
 class Journal:
     """``unsent.jsonl`` of a run folder: an entry a line, oldest first, on the disk before :meth:`append` returns.
 
-    A line that was torn by a kill is passed over. Any process may append or :meth:`keep` under :meth:`locked`.
+    A line that is no record, say one that was torn by a kill, is passed over, and so is a file outside the run folder:
+    who can write the journal must not choose what is uploaded. Any process may append or :meth:`keep` under
+    :meth:`locked`.
     """
 
     def __init__(self, run_dir: str | Path) -> None:
@@ -68,7 +82,15 @@ class Journal:
             lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return []
-        return [entry for entry in map(_parsed, lines) if entry]
+        entries = [entry for entry in map(_parsed, lines) if entry and self._is_own(entry)]
+        if passed := len(lines) - len(entries):
+            logger.warning("Passed over in %s, as no records of this run: lines, %d.", self.path, passed)
+        return entries
+
+    def _is_own(self, entry: Entry) -> bool:
+        """Whether an entry names no file, or one that lies in the run folder."""
+        inside = self.run_dir.resolve()
+        return "file" not in entry or (inside / entry["file"]).resolve().is_relative_to(inside)
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Replace the journal by what is still unsent, and remove it when that is nothing."""
@@ -93,7 +115,25 @@ def _parsed(line: str) -> Entry | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) and "kind" in entry else None
+    held = _HOLDS.get(str(entry.get("kind"))) if isinstance(entry, dict) else None
+    if held is None or not all(isinstance(entry.get(name), kind) for name, kind in held.items()):
+        return None
+    values = entry["values"].values() if entry["kind"] == "metrics" else ()
+    parts = entry["parts"].values() if entry["kind"] == "datasets" else ()
+    return entry if all(map(_is_number, values)) and all(map(_is_digest, parts)) else None
+
+
+def _is_digest(part: Any) -> bool:
+    """Whether it is the digest of a data set and the number of its cases."""
+    return isinstance(part, list) and len(part) == 2
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _plain(content: Any) -> Any:
