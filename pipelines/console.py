@@ -108,7 +108,7 @@ def print_briefly(kind: type[BaseException], error: BaseException, trace: Traceb
     elif log is not None:
         lines = [f"Error: {in_one_line(error)}", f"The traceback is in {log.baseFilename}."]
     else:
-        lines = traceback.format_exception(kind, error, trace)
+        lines = [redacted("".join(traceback.format_exception(kind, error, trace)).rstrip())]
     print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
 
 

@@ -187,10 +187,12 @@ def from_store(record: RunRecord, tracking_uri: str) -> dict[str, str]:
     if not run_id or (sqlite and not Path(tracking_uri.removeprefix("sqlite:///")).is_file()):
         return {}
     import mlflow
-    from sqlalchemy.exc import SQLAlchemyError
+
+    from pipelines.tracking_store import AWAY, BRIEF, patience
 
     try:
-        tags = mlflow.MlflowClient(tracking_uri=tracking_uri).get_run(run_id).data.tags
-    except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError):
+        with patience(BRIEF):
+            tags = mlflow.MlflowClient(tracking_uri=tracking_uri).get_run(run_id).data.tags
+    except AWAY:
         return {}
     return {key: value for key, value in tags.items() if key.startswith(("version.", "git.", "host."))}

@@ -95,3 +95,7 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path, untouched):
     (tmp_path / "log.txt").mkdir()
     with pytest.raises(UserError, match=r"Cannot write .*log\.txt: Is a directory"):
         log_to(tmp_path / "log.txt")
+
+
+def test_a_mistake_quotes_no_password():
+    assert str(UserError("no answer of http://me:pw@host:5000/api")) == "no answer of http://host:5000/api"
