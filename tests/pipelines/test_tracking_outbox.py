@@ -383,3 +383,13 @@ def test_patience_leaves_what_the_user_has_set_and_cleans_up(monkeypatch):
 )
 def test_names_and_passwords_of_addresses_are_not_shown(text, shown):
     assert redacted(text) == shown
+
+
+def test_a_database_whose_driver_is_missing_is_answered(monkeypatch):
+    def without_driver(**_):
+        raise ModuleNotFoundError("No module named 'psycopg'")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", without_driver)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match=r"postgresql://host/db cannot be used: No module named 'psycopg'"):
+        tracking_store.prepare_store("postgresql://me:pw@host/db")
