@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Journal:
     def __init__(self, run_dir: str | Path) -> None:
         self.run_dir = Path(run_dir)
         self.path = self.run_dir / UNSENT
+        self._passed = 0
 
     @property
     def pending(self) -> bool:
@@ -83,14 +84,21 @@ class Journal:
         except FileNotFoundError:
             return []
         entries = [entry for entry in map(_parsed, lines) if entry and self._is_own(entry)]
-        if passed := len(lines) - len(entries):
-            logger.warning("Passed over in %s, as no records of this run: lines, %d.", self.path, passed)
+        passed = len(lines) - len(entries)
+        if passed > self._passed:  # told once
+            logger.warning(
+                "Lines of %s that are no records of this run are passed over: %d.", self.path, passed
+            )
+        self._passed = passed
         return entries
 
     def _is_own(self, entry: Entry) -> bool:
-        """Whether an entry names no file, or one that lies in the run folder."""
+        """Whether an entry names no file, or one that lies in the run folder, for a folder among its artifacts."""
         inside = self.run_dir.resolve()
-        return "file" not in entry or (inside / entry["file"]).resolve().is_relative_to(inside)
+        return entry["kind"] != "artifact" or (
+            (inside / entry["file"]).resolve().is_relative_to(inside)
+            and (inside / (entry.get("folder") or "")).resolve().is_relative_to(inside)
+        )
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Replace the journal by what is still unsent, and remove it when that is nothing."""
@@ -118,9 +126,12 @@ def _parsed(line: str) -> Entry | None:
     held = _HOLDS.get(str(entry.get("kind"))) if isinstance(entry, dict) else None
     if held is None or not all(isinstance(entry.get(name), kind) for name, kind in held.items()):
         return None
-    values = entry["values"].values() if entry["kind"] == "metrics" else ()
-    parts = entry["parts"].values() if entry["kind"] == "datasets" else ()
-    return entry if all(map(_is_number, values)) and all(map(_is_digest, parts)) else None
+    inside, holds = _INSIDE.get(entry["kind"], ("", None))
+    return entry if holds is None or all(map(holds, entry[inside].values())) else None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_digest(part: Any) -> bool:
@@ -134,6 +145,15 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+# and what must hold of each value inside
+_INSIDE: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "metrics": ("values", _is_number),
+    "params": ("values", _is_text),
+    "tags": ("values", _is_text),
+    "datasets": ("parts", _is_digest),
+}
 
 
 def _plain(content: Any) -> Any:

@@ -67,7 +67,8 @@ def write_page(path: str | os.PathLike[str], template: str, **content: Any) -> P
         write_text(path, page)
     except OSError as error:
         raise UserError(
-            f"Cannot write the page {path}: {error.strerror}. Give another file: --html of a comparison, --out of a report."
+            f"Cannot write the page {path}: {error.strerror}.\n"
+            "Give another file: --html of a comparison, --out of a report."
         ) from error
     return Path(path)
 

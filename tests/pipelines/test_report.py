@@ -220,7 +220,7 @@ def test_templates_are_part_of_the_package():
 
 
 def test_a_page_that_cannot_be_written_is_answered(run, tmp_path):
-    with pytest.raises(UserError, match=r"Cannot write the page .*: Is a directory\. Give another file"):
+    with pytest.raises(UserError, match=r"Cannot write the page .*: Is a directory\.\nGive another file"):
         write_report(read_record(run), tmp_path)
     assert not list(tmp_path.parent.glob(".tmp-*"))
 

@@ -76,17 +76,21 @@ def test_a_line_that_a_kill_tore_costs_itself_alone(tmp_path):
     assert journal.read() == [{"kind": "tags", "values": {"a": "1"}}, {"kind": "tags", "values": {"b": "2"}}]
 
 
-@pytest.mark.parametrize("file", ["../secret.txt", "/etc/passwd", "link.txt"])
-def test_a_journal_never_names_a_file_outside_the_run_folder(tmp_path, file, caplog):
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [("../secret.txt", None), ("/etc/passwd", None), ("link.txt", None), ("cases.csv", "../../up")],
+)
+def test_a_journal_never_names_a_file_outside_the_run_folder(tmp_path, file, folder, caplog):
     (tmp_path / "secret.txt").write_text("of somebody else")
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     (run_dir / "link.txt").symlink_to(tmp_path / "secret.txt")
     journal = Journal(run_dir)
-    journal.append({"kind": "artifact", "file": file, "folder": None})
+    journal.append({"kind": "artifact", "file": file, "folder": folder})
     journal.append({"kind": "artifact", "file": "cases.csv", "folder": None})
     assert [entry["file"] for entry in journal.read()] == ["cases.csv"]
-    assert "no records of this run: lines, 1" in caplog.text
+    assert [entry["file"] for entry in journal.read()] == ["cases.csv"]
+    assert caplog.text.count("no records of this run are passed over: 1") == 1
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,7 @@ def test_a_journal_never_names_a_file_outside_the_run_folder(tmp_path, file, cap
         '{"kind": "metrics", "values": {"a": "much"}, "step": 1, "time": 1}',
         '{"kind": "metrics", "values": {"a": 1}, "step": "first", "time": 1}',
         '{"kind": "datasets", "source": "x", "parts": {"val": 3}}',
+        '{"kind": "tags", "values": {"a": {}}}',
         '{"kind": "status"}',
         "[1]",
         "\0\0",
