@@ -128,6 +128,10 @@ def read_record(folder: Path, part: str = "val") -> RunRecord:
         UserError: the config or the evaluation is damaged, the bundle unknown, or ``part`` was not evaluated.
     """
     crossval = read_json(folder / CROSSVAL)
+    if (folder / CROSSVAL).is_file() and not isinstance(crossval.get("folds_of"), dict):
+        raise UserError(
+            f"{folder / CROSSVAL} is damaged: it does not say who is in which fold. Use another run."
+        )
     folds = tuple(read_record(path) for path in _folds(folder)) if crossval else ()
     results = folder if part == "val" else folder / part
     evaluated = (results / METRICS_FILE).is_file()
