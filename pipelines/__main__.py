@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.console import user_error
 from pipelines.errors import UserError
 from pipelines.registry import find_bundles, get_bundle
 
@@ -296,12 +297,15 @@ def main() -> None:
     """Run the command line; a mistake that a person can mend is answered with its message alone."""
     try:
         app()
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("Stopped.", err=True)
         sys.exit(130)
+    except Exception as error:
+        mendable = user_error(error)  # MONAI wraps what a component raises
+        if mendable is None:
+            raise
+        typer.echo(f"Error: {mendable}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -156,8 +156,10 @@ class RunCheckpoints:
                 f"{path} does not fit this configuration: {in_one_line(error)}\n"
                 "Resume with the settings the run was started with."
             ) from error
-        if not (self.run_dir / BEST).is_file():
-            logger.warning("%s is gone: the best weights are looked for anew from here.", self.run_dir / BEST)
+        if not _is_readable(self.run_dir / BEST):
+            logger.warning(
+                "%s is gone or damaged: the best weights are looked for anew from here.", self.run_dir / BEST
+            )
             evaluator.state.best_metric, evaluator.state.best_metric_epoch = -1, -1
         trainer.state.epoch = state["epoch"]
         trainer.state.iteration = trainer.state.epoch * trainer.state.epoch_length
@@ -183,6 +185,14 @@ def load_last(run_dir: Path, max_epochs: int) -> dict[str, Any]:
             f"To train on, raise --max_epochs above {epoch}."
         )
     return dict(state)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        load(path)
+    except UserError:
+        return False
+    return True
 
 
 def _restore(thing: Any, state: Any, path: Path) -> None:

@@ -24,8 +24,15 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in ("alembic", "mlflow.store.db", "mlflow.system_metrics"):  # start-up notes
         logging.getLogger(name).setLevel(logging.ERROR)
+    # MONAI repeats what stands on the command line, which may be an address with a password
+    logging.getLogger("monai.bundle.scripts").addFilter(_redact)
     # MONAI 1.6 decorates with what torch 2.13 deprecates
     warnings.filterwarnings("ignore", message=r".*torch\.jit")
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return True
 
 
 class _Redacting(logging.Formatter):
@@ -108,7 +115,7 @@ def print_briefly(kind: type[BaseException], error: BaseException, trace: Traceb
     elif log is not None:
         lines = [f"Error: {in_one_line(error)}", f"The traceback is in {log.baseFilename}."]
     else:
-        lines = traceback.format_exception(kind, error, trace)
+        lines = [redacted("".join(traceback.format_exception(kind, error, trace)).rstrip())]
     print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from pipelines.errors import UserError, nearest
-from pipelines.runs import BEST, CROSSVAL, newest_finished, read_json
+from pipelines.evaluation.results import METRICS_FILE
+from pipelines.runs import BEST, CROSSVAL, newest_finished, read_json, read_tracking
 
 
 class Ensemble(nn.ModuleList):
@@ -55,12 +56,17 @@ def find_checkpoints(ckpt_path: Any, runs_dir: str | Path) -> list[Path]:
 
 def _files(path: Path) -> list[Path]:
     if (path / CROSSVAL).is_file():
-        folds = int(read_json(path / CROSSVAL).get("folds", 0))
-        files = [path / f"fold_{number}" / BEST for number in range(1, folds + 1)]
-        unfinished = [file.parent.name for file in files if not file.is_file()]
-        if unfinished or not files:
+        folds = read_json(path / CROSSVAL).get("folds")
+        if not isinstance(folds, int) or folds < 1:
             raise UserError(
-                f"The cross-validation {path} has not ended: no {BEST} in {', '.join(unfinished) or 'any fold'}.\n"
+                f"{path / CROSSVAL} is damaged: it does not say how many folds there are.\n"
+                f"Name the folds that are to be used, e.g. {path / 'fold_1'}."
+            )
+        files = [path / f"fold_{number}" / BEST for number in range(1, folds + 1)]
+        unfinished = [file.parent.name for file in files if not _is_trained(file, path)]
+        if unfinished:
+            raise UserError(
+                f"The cross-validation {path} has not ended: no final {BEST} in {', '.join(unfinished)}.\n"
                 "Let it go on to its end, or name the folds that are to be used."
             )
         return files
@@ -74,6 +80,13 @@ def _files(path: Path) -> list[Path]:
             f"There is no checkpoint {path}{nearest(str(path), beside)}\nName a .pt file or a run folder."
         )
     return [path]
+
+
+def _is_trained(weights: Path, folder: Path) -> bool:
+    """Whether the weights of a fold are its last word: while it trains, they are the best so far."""
+    if (folder / METRICS_FILE).is_file():  # all folds were scored
+        return weights.is_file()
+    return weights.is_file() and read_tracking(weights.parent).get("status", "FINISHED") == "FINISHED"
 
 
 def require_alike(settings: Mapping[Path, Mapping[str, Any]]) -> None:

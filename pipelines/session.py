@@ -53,11 +53,14 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
     """
     parser, overrides = _begin()
     resume, told = parser.config.get("resume"), []
+    names = inspect.signature(preflight).parameters if preflight else ()
     if resume:
         run_dir = existing_run_dir(resume, needs=LAST)
         stored = config_of(run_dir, parser.config["bundle_root"])
         stored |= _with_password(stored.get("tracking_uri"), parser.config.get("tracking_uri"))
         settings, told = resumed(stored, {name: parser[name] for name in overrides})
+        if lost := [name for name in ("max_epochs", "seed", *names) if name not in settings]:
+            raise UserError(f"{run_dir / CONFIG} is damaged: it lacks {', '.join(lost)}. Use another run.")
         parser.config = {"_meta_": parser.config.get("_meta_", {}), **settings}
         _check_values(parser)
         load_last(
@@ -66,7 +69,6 @@ def begin_training(preflight: Callable[..., None] | None = None) -> None:
     if preflight is not None:
         # a run that is resumed goes on without its MLflow store
         unasked = {"tracking_uri"} if resume else set()
-        names = inspect.signature(preflight).parameters
         preflight(**{name: None if name in unasked else _content(parser, name) for name in names})
     if not resume:
         run_dir = new_run_dir(parser.config["output_dir"], parser.config["run_name"])

@@ -26,11 +26,13 @@ def sync(folder: str | Path, tracking_uri: str) -> int:
 
 
 def _sync_run(run_dir: Path, tracking_uri: str) -> int:
+    from mlflow.entities import LifecycleStage
+
     from pipelines.tracking import RunTracker
     from pipelines.tracking_store import AWAY, PATIENT, patience, reason
 
     known = read_tracking(run_dir)
-    if not known.get("run_id"):
+    if not (known.get("run_id") and known.get("experiment")):
         raise UserError(f"{run_dir} does not say which MLflow run it is: its {TRACKING} is gone or damaged.")
     tracker = RunTracker(run_dir, known["experiment"], _store_of(run_dir, tracking_uri))
     waiting = len(tracker.outbox.journal.read())
@@ -38,9 +40,15 @@ def _sync_run(run_dir: Path, tracking_uri: str) -> int:
         with patience(
             PATIENT
         ):  # a run that this store does not have is in another one, and not made anew here
-            tracker.client.get_run(known["run_id"])
+            run = tracker.client.get_run(known["run_id"])
     except AWAY as error:
         raise _unsent(run_dir, reason(error)) from error
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise UserError(
+            f"The MLflow run of {run_dir} was deleted, so it can take nothing.\n"
+            f"Bring it back with `mlflow runs restore --run-id {run.info.run_id}`, "
+            f"or give up what waits for it: remove {run_dir / UNSENT}."
+        )
     if not tracker.outbox.flush():
         raise _unsent(run_dir, "it went away")
     return waiting
@@ -60,6 +68,12 @@ def _store_of(run_dir: Path, tracking_uri: str) -> str:
     from pipelines.redact import redacted
 
     path = run_dir / CONFIG
-    config: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    stored = str((config or {}).get("tracking_uri") or tracking_uri)
+    try:
+        config: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}), so it cannot be told where {run_dir} was recorded.\n"
+            "Bring it back, or remove it to use the store of mlflow.yaml."
+        ) from error
+    stored = str((config if isinstance(config, dict) else {}).get("tracking_uri") or tracking_uri)
     return tracking_uri if redacted(tracking_uri) == stored else stored

@@ -112,7 +112,7 @@ class Delivery:
             self.client.log_inputs(self.run_id, inputs)
 
     def _send_artifact(self, entries: Iterable[Entry]) -> None:
-        for path, folder in dict.fromkeys((entry["file"], entry["folder"]) for entry in entries):
+        for path, folder in dict.fromkeys((entry["file"], entry.get("folder")) for entry in entries):
             if (self.run_dir / path).is_file():
                 with patience(UPLOAD):
                     self.client.log_artifact(self.run_id, str(self.run_dir / path), folder)

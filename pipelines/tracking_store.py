@@ -17,8 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipelines.errors import UserError
 from pipelines.redact import redacted
 
-# what a store raises that is away for a while, or for good; requests' own errors are an OSError
-AWAY = (MlflowException, SQLAlchemyError, OSError)
+# what a store raises that is away for a while, or for good; requests' own errors are an OSError, and a database whose
+# driver is not installed gives an ImportError
+AWAY = (MlflowException, SQLAlchemyError, OSError, ImportError)
 # seconds that a server may take to answer: while a network trains, when nothing waits, and to store a file
 BRIEF, PATIENT, UPLOAD = 10, 30, 120
 

@@ -46,7 +46,10 @@ def run_benchmark(
         options |= {"dataset_dir": dataset_dir, "images": 32 if quick else images}
     elif kind == "predict":
         from pipelines.benchmarks.predict import benchmark_predict as measure
+        from pipelines.engines import ENGINES
 
+        if engine not in ENGINES:  # now, not after minutes of what it is compared with
+            raise UserError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'.")
         options |= {"inputs": dataset_dir, "engine": engine, "cases": 4 if quick else None}
         options["ckpt_path"] = ckpt_path
     elif kind == "prepare":

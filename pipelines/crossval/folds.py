@@ -27,7 +27,7 @@ def draw_folds(cases: Sequence[Case], folds: int, seed: int = 0, strata: str = "
             large in cases, and otherwise in patients.
 
     Raises:
-        UserError: fewer patients than folds, or fewer with one of the values of ``strata``.
+        UserError: fewer patients than folds, or fewer with one of the values of ``strata``, or there is but one value.
 
     Source: scikit-learn's ``StratifiedGroupKFold`` and ``GroupKFold``.
     """
@@ -91,7 +91,12 @@ def _require_patients(cases: Sequence[Case], folds: int, strata: str) -> None:
     whole = len({_patient(case) for case in cases})
     if whole < folds:
         raise UserError(f"{folds} folds need at least as many patients, got {whole}; take fewer folds")
-    for value in sorted({case[strata] for case in cases}) if strata else ():
+    values = sorted({case[strata] for case in cases}) if strata else []
+    if len(values) == 1:  # no fold could learn to tell them apart
+        raise UserError(
+            f"folds need cases of each {strata}, all {len(cases)} have {strata} {values[0]}; add the others"
+        )
+    for value in values:
         found = len({_patient(case) for case in cases if case[strata] == value})
         if found < folds:
             raise UserError(

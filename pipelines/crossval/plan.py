@@ -139,14 +139,16 @@ def read_plan(folder: Path) -> Plan:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    content = read_json(folder / CROSSVAL)
-    try:
-        return Plan(**{field.name: content[field.name] for field in fields(Plan)})
-    except KeyError as error:
+    content, nested = read_json(folder / CROSSVAL), ("dataset", "overrides", "folds_of", "validates")
+    names = [field.name for field in fields(Plan)]
+    if not all(name in content for name in names) or not all(
+        isinstance(content[name], dict) for name in nested
+    ):
         raise UserError(
             f"{folder / CROSSVAL} is missing or damaged, so {folder} is no cross-validation to go on with.\n"
             "Choose another --name."
-        ) from error
+        )
+    return Plan(**{name: content[name] for name in names})
 
 
 def require_same(folder: Path, plan: Plan, config: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

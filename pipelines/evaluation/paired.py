@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.errors import UserError
 from pipelines.evaluation import classification
 from pipelines.evaluation.bootstrap import defined
 from pipelines.evaluation.boxes import RATIO_VIEWS
@@ -153,6 +154,8 @@ SCORES: Mapping[str, tuple[Score, ...]] = {
         Score("ratio_mae", "error of the cardiothoracic ratio", _ratio_error),
     ),
 }
+# of a bundle that somebody added: the columns of its table decide
+_ALL = tuple({score.name: score for scores in SCORES.values() for score in scores}.values())
 
 
 def paired_differences(
@@ -165,13 +168,21 @@ def paired_differences(
         a: A's table of the result contract, a row a case.
         b: B's, the same cases in the same order.
         groups: (N,) patient of each case; None where each is of a patient of their own.
+
+    Raises:
+        UserError: a score of a case is no number.
     """
     found = []
-    for score in SCORES[bundle]:
+    for score in SCORES.get(bundle, _ALL):
         try:
             rows = score.rows(a), score.rows(b)
         except KeyError:  # say, a ratio that one of them has not learnt
             continue
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"expected numbers for {score.label} in the cases.csv of both runs, got something else "
+                f"({str(error)[:100]}); evaluate again"
+            ) from error
         difference = paired_difference(score, *rows, groups)
         if math.isfinite(difference.value):  # say, no AUROC of one label
             found.append(difference)

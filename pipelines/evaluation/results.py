@@ -215,7 +215,16 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     for name, metric in content["metrics"].items():
         if not isinstance(metric, dict) or not isinstance(metric.get("value", ""), (int, float, NoneType)):
             raise UserError(f"expected a number as value of '{name}' in {path}, got {metric}; {_MEND}")
+        if not _is_interval(metric.get("ci95")):
+            raise UserError(
+                f"expected two numbers as ci95 of '{name}' in {path}, got {metric['ci95']!r}; {_MEND}"
+            )
     return content
+
+
+def _is_interval(value: Any) -> bool:
+    ends = value if isinstance(value, list) else ()
+    return value is None or (len(ends) == 2 and all(isinstance(end, (int, float, NoneType)) for end in ends))
 
 
 def _read_cases(path: Path) -> pd.DataFrame:
@@ -236,4 +245,6 @@ def _read_cases(path: Path) -> pd.DataFrame:
         raise UserError(
             f"expected 'case' as the first column of {path}, got {list(cases.columns)[:1]}; {_MEND}"
         )
+    if (twice := cases["case"][cases["case"].duplicated()]).size:
+        raise UserError(f"expected each case once in {path}, got '{twice.iloc[0]}' twice; {_MEND}")
     return cases

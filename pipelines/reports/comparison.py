@@ -187,7 +187,7 @@ def _warnings(
             f"Only one of the two scored {others[0]} ({a.name}) and {others[1]} ({b.name}) more cases."
         )
     for column in (name for name in _REFERENCES if all(name in table for table in tables)):
-        one, other = (table[column].to_numpy(float) for table in tables)
+        one, other = (pd.to_numeric(table[column], errors="coerce") for table in tables)
         if not (same := np.isclose(one, other, rtol=1e-3, equal_nan=True)).all():
             found.append(
                 f"The reference of {(~same).sum()} shared cases differs ({column}): not the same data."

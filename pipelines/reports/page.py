@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import UserError
 from pipelines.files import write_text
 
 MOST_BYTES = 4_500_000  # of all pictures of a page; a page is below 5 MB
@@ -56,8 +57,19 @@ def render(template: str, **content: Any) -> str:
 
 
 def write_page(path: str | os.PathLike[str], template: str, **content: Any) -> Path:
-    """Write the page that :func:`render` makes, whole or not at all, and return its path."""
-    write_text(path, render(template, **content))
+    """Write the page that :func:`render` makes, whole or not at all, and return its path.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    page = render(template, **content)
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the page {path}: {error.strerror}.\n"
+            "Give another file: --html of a comparison, --out of a report."
+        ) from error
     return Path(path)
 
 

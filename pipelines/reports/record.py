@@ -128,6 +128,10 @@ def read_record(folder: Path, part: str = "val") -> RunRecord:
         UserError: the config or the evaluation is damaged, the bundle unknown, or ``part`` was not evaluated.
     """
     crossval = read_json(folder / CROSSVAL)
+    if (folder / CROSSVAL).is_file() and not isinstance(crossval.get("folds_of"), dict):
+        raise UserError(
+            f"{folder / CROSSVAL} is damaged: it does not say who is in which fold. Use another run."
+        )
     folds = tuple(read_record(path) for path in _folds(folder)) if crossval else ()
     results = folder if part == "val" else folder / part
     evaluated = (results / METRICS_FILE).is_file()
@@ -187,10 +191,12 @@ def from_store(record: RunRecord, tracking_uri: str) -> dict[str, str]:
     if not run_id or (sqlite and not Path(tracking_uri.removeprefix("sqlite:///")).is_file()):
         return {}
     import mlflow
-    from sqlalchemy.exc import SQLAlchemyError
+
+    from pipelines.tracking_store import AWAY, BRIEF, patience
 
     try:
-        tags = mlflow.MlflowClient(tracking_uri=tracking_uri).get_run(run_id).data.tags
-    except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError):
+        with patience(BRIEF):
+            tags = mlflow.MlflowClient(tracking_uri=tracking_uri).get_run(run_id).data.tags
+    except AWAY:
         return {}
     return {key: value for key, value in tags.items() if key.startswith(("version.", "git.", "host."))}

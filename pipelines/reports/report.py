@@ -216,10 +216,12 @@ def log_report(record: RunRecord, path: Path, tracking_uri: str) -> str:
     if sqlite and not Path(tracking_uri.removeprefix("sqlite:///")).is_file():
         return f"It was not logged to MLflow: there is no store {tracking_uri}."
     import mlflow
-    from sqlalchemy.exc import SQLAlchemyError
+
+    from pipelines.tracking_store import AWAY, PATIENT, patience, reason
 
     try:
-        mlflow.MlflowClient(tracking_uri=tracking_uri).log_artifact(run_id, str(path))
-    except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
-        return f"It was not logged to MLflow: {str(error).splitlines()[0][:200]}"
+        with patience(PATIENT):
+            mlflow.MlflowClient(tracking_uri=tracking_uri).log_artifact(run_id, str(path))
+    except AWAY as error:
+        return f"It was not logged to MLflow: {reason(error)}"
     return f"It is an artifact of the MLflow run {run_id} as well."

@@ -229,6 +229,11 @@ def damaged_datalist(run_dir: Path) -> None:
         (lambda run_dir: torch.save([1], run_dir / "last.pt"), {}, "was not written by a training"),
         (damage("config.yaml", b"a: [b"), {}, r"config\.yaml is damaged"),
         (
+            damage("config.yaml", b"bundle_root: bundles/atrium"),
+            {},
+            "is damaged: it lacks max_epochs, seed, ",
+        ),
+        (
             damage("config.yaml", b"bundle_root: bundles/other"),
             {},
             "is a run of bundles/other, not of bundles/atrium",

@@ -142,6 +142,8 @@ def test_a_benchmark_that_is_not_there_is_refused():
         run_benchmark("trian", get_bundle("atrium"))
     with pytest.raises(UserError, match="needs no `prepare`"):
         run_benchmark("prepare", get_bundle("atrium"))
+    with pytest.raises(UserError, match="engine must be one of pytorch, openvino, onnxruntime, got 'foo'"):
+        run_benchmark("predict", get_bundle("atrium"), engine="foo")
 
 
 def test_startup_times_each_command_once_a_round():

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from ignite.engine import Engine
 from torch import nn
 
 from pipelines import checkpoints
@@ -121,3 +122,17 @@ def test_the_last_checkpoint_says_at_which_epoch_it_stands(tmp_path):
         UserError, match=r"has done 3 epochs, and max_epochs is 3\.\n.*raise --max_epochs above 3"
     ):
         checkpoints.load_last(tmp_path, max_epochs=3)
+
+
+@pytest.mark.parametrize("best", [None, b"cut short"])
+def test_a_resumed_run_without_readable_best_weights_looks_for_the_best_anew(tmp_path, best, caplog):
+    network = nn.Linear(2, 1)
+    handler = checkpoints.RunCheckpoints(tmp_path, {"network": network}, network)
+    checkpoints.save({"network": network.state_dict(), "epoch": 3, "best": [0.9, 2]}, tmp_path / "last.pt")
+    if best:
+        (tmp_path / "model.pt").write_bytes(best)
+    trainer, evaluator = Engine(lambda *_: None), Engine(lambda *_: None)
+    trainer.state.max_epochs, trainer.state.epoch_length = 5, 10
+    handler.restore(trainer, evaluator)
+    assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (-1, -1)
+    assert "model.pt is gone or damaged" in caplog.text

@@ -103,6 +103,20 @@ def test_mistake_is_answered_with_its_message_alone(monkeypatch, capsys):
     assert capsys.readouterr().err == "Error: expected this,\ngot that\n"
 
 
+def test_a_mistake_that_a_library_wraps_is_answered_with_its_message_alone(monkeypatch, capsys):
+    def wrap():
+        try:
+            raise UserError("there is no checkpoint; name one")
+        except UserError as error:
+            raise RuntimeError("Failed to evaluate") from error
+
+    monkeypatch.setattr(cli, "app", wrap)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "Error: there is no checkpoint; name one\n"
+
+
 def test_interrupt_ends_with_code_130_and_no_traceback(monkeypatch, capsys):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt

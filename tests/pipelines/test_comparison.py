@@ -155,6 +155,14 @@ def test_a_cross_validation_is_scored_by_the_fold_that_did_not_see_the_case(tmp_
     assert other_folds.pairs[0].warnings == ["The folds differ: the runs trained on different cases."]
 
 
+@pytest.mark.parametrize("content", ["{", '{"folds_of": 3}'])
+def test_a_damaged_cross_validation_is_not_taken_for_a_training(tmp_path, content):
+    five = make_crossval(tmp_path / "five", [DICE[:4], DICE[4:]])
+    (five / "crossval.json").write_text(content)
+    with pytest.raises(UserError, match=r"crossval\.json is damaged: it does not say who is in which fold"):
+        read_record(five)
+
+
 def test_a_cross_validation_and_a_training_say_that_their_splits_differ(runs, tmp_path):
     five = make_crossval(tmp_path / "five", [DICE[:4], DICE[4:]])
     found = compared(five, runs[1])

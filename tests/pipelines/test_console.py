@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipelines.console import in_one_line, log_to, print_briefly, user_error
+from pipelines.console import in_one_line, log_to, print_briefly, quiet, user_error
 from pipelines.errors import UserError
 
 
@@ -95,3 +95,21 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path, untouched):
     (tmp_path / "log.txt").mkdir()
     with pytest.raises(UserError, match=r"Cannot write .*log\.txt: Is a directory"):
         log_to(tmp_path / "log.txt")
+
+
+def test_a_mistake_quotes_no_password():
+    assert str(UserError("no answer of http://me:pw@host:5000/api")) == "no answer of http://host:5000/api"
+
+
+def test_what_monai_repeats_of_the_command_line_holds_no_password():
+    quiet()
+    shown = []
+    handler = logging.Handler()
+    handler.emit = lambda record: shown.append(record.getMessage())
+    monai = logging.getLogger("monai.bundle.scripts")
+    monai.addHandler(handler)
+    try:
+        monai.warning("> %s: %r", "tracking_uri", "http://me:pw@host:5000")
+    finally:
+        monai.removeHandler(handler)
+    assert shown == ["> tracking_uri: 'http://host:5000'"]

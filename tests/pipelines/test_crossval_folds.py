@@ -110,3 +110,9 @@ def test_folds_without_enough_patients_are_refused(cases, folds, message):
 def test_a_validation_that_leaves_nobody_to_train_is_refused(cases, count):
     with pytest.raises(UserError, match=r"cannot validate: at least one[\s\S]*must validate and one train"):
         draw_validation(cases, count, strata="label" if "label" in cases[0] else "")
+
+
+def test_cases_of_one_label_make_no_folds():
+    cases = [{"case": str(number), "label": 0} for number in range(8)]
+    with pytest.raises(UserError, match="folds need cases of each label, all 8 have label 0; add the others"):
+        draw_folds(cases, 2, strata="label")

@@ -60,8 +60,12 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     assert {"bundle", "name", "folds", "seed", "hash", "overrides", "folds_of"} <= set(content)
 
 
-def test_a_damaged_plan_is_refused(tmp_path):
-    (tmp_path / CROSSVAL).write_text("{")
+@pytest.mark.parametrize(
+    "damage", [lambda text: "{", lambda text: text.replace('"folds_of": {', '"folds_of": 3, "x": {')]
+)
+def test_a_damaged_plan_is_refused(tmp_path, damage):
+    plan().write(tmp_path)
+    (tmp_path / CROSSVAL).write_text(damage((tmp_path / CROSSVAL).read_text()))
     with pytest.raises(UserError, match=r"crossval\.json is missing or damaged"):
         read_plan(tmp_path)
 

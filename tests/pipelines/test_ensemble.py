@@ -36,7 +36,8 @@ def test_files_run_folders_and_cross_validations_are_found_in_their_order(tmp_pa
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        (["folds"], "folds has not ended: no model.pt in fold_2, fold_3"),
+        (["folds"], "folds has not ended: no final model.pt in fold_2, fold_3"),
+        (["damaged"], r"crossval\.json is damaged: it does not say how many folds"),
         (["one", "one/model.pt"], "one/model.pt is named twice"),
         (["one", "onne"], "no checkpoint .*onne; did you mean '.*one'"),
     ],
@@ -47,9 +48,23 @@ def test_what_cannot_answer_together_is_refused(tmp_path, monkeypatch, named, me
     run(folder / "fold_1")
     run(folder / "fold_2", finished=False)
     run(tmp_path / "one")
+    cross_validation(tmp_path / "damaged", "three")
     with pytest.raises(UserError, match=message) as refused:
         find_checkpoints(named, "runs")
     assert len(str(refused.value).splitlines()) <= 3
+
+
+def test_the_best_weights_so_far_of_a_fold_that_still_trains_are_not_its_last_word(tmp_path):
+    folder = cross_validation(tmp_path / "folds", 2)
+    for number, status in ((1, "FINISHED"), (2, "RUNNING")):
+        path = run(folder / f"fold_{number}") / "mlflow.json"
+        path.write_text(json.dumps({"run_id": "1", "status": status}))
+    with pytest.raises(UserError, match=r"no final model\.pt in fold_2\."):
+        find_checkpoints(folder, "runs")
+    (
+        folder / "metrics.json"
+    ).touch()  # all folds were scored since, though one could not say that it had ended
+    assert len(find_checkpoints(folder, "runs")) == 2
 
 
 def test_models_of_one_recipe_belong_together_and_others_are_told_by_what_differs():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.errors import UserError
 from pipelines.evaluation.paired import SCORES, paired_difference, paired_differences, signed_rank_p
 from pipelines.reports.words import in_words, number
 
@@ -185,3 +186,14 @@ def test_equal_runs_are_said_to_be_equal():
 )
 def test_numbers_are_written_as_people_read_them(value, unit, text):
     assert number(value, unit) == text
+
+
+def test_a_score_that_is_no_number_is_answered():
+    damaged = pd.DataFrame({"case": ["a", "b"], "dice": ["0.5", "half"]})
+    with pytest.raises(UserError, match=r"expected numbers for Dice in the cases\.csv of both runs.*'half'"):
+        paired_differences("atrium", damaged, damaged)
+
+
+def test_a_bundle_that_somebody_added_is_paired_by_the_columns_that_it_has():
+    a, b = (pd.DataFrame({"case": ["a", "b"], "dice": dice}) for dice in ([0.5, 0.5], [0.75, 0.75]))
+    assert [(d.score.name, d.value) for d in paired_differences("ventricle", a, b)] == [("mean_dice", 0.25)]

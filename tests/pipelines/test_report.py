@@ -217,3 +217,19 @@ def test_templates_are_part_of_the_package():
 
     data = read_configuration(ROOT / "setup.cfg")["options"]["package_data"]
     assert data == {"pipelines.reports": ["templates/*"]}
+
+
+def test_a_page_that_cannot_be_written_is_answered(run, tmp_path):
+    with pytest.raises(UserError, match=r"Cannot write the page .*: Is a directory\.\nGive another file"):
+        write_report(read_record(run), tmp_path)
+    assert not list(tmp_path.parent.glob(".tmp-*"))
+
+
+def test_a_store_whose_driver_is_missing_costs_no_report(run, monkeypatch):
+    def without_driver(**_):
+        raise ModuleNotFoundError("No module named 'psycopg'")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", without_driver)
+    page = write_report(read_record(run))
+    logged = log_report(read_record(run), page, "postgresql://me:pw@host/db")
+    assert logged == "It was not logged to MLflow: No module named 'psycopg'"

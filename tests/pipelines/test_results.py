@@ -189,6 +189,22 @@ def test_a_malformed_table_of_cases_is_refused(tmp_path, checkpoint, content):
         read_results(tmp_path)
 
 
+def test_a_table_with_a_case_twice_is_refused(tmp_path, checkpoint):
+    (write(tmp_path, checkpoint) / "cases.csv").write_text("case,dice\na,0.5\nb,0.5\na,0.5\n")
+    with pytest.raises(UserError, match=r"expected each case once in .*cases.csv, got 'a' twice"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("ci95", ["narrow", [0.5], [0.5, "wide"], {}])
+def test_an_interval_that_is_none_is_refused(tmp_path, checkpoint, ci95):
+    path = write(tmp_path, checkpoint) / "metrics.json"
+    content = json.loads(path.read_text())
+    content["metrics"]["mean_dice"]["ci95"] = ci95
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="expected two numbers as ci95 of 'mean_dice'"):
+        read_results(tmp_path)
+
+
 def test_results_of_several_checkpoints_say_so_and_show_the_spread_over_folds(tmp_path):
     metrics = {
         "mean_dice": {"value": 0.9, "ci95": None, "unit": None, "folds": {"values": [0.8, 1.0], "sd": 0.1414}}

@@ -76,6 +76,44 @@ def test_a_line_that_a_kill_tore_costs_itself_alone(tmp_path):
     assert journal.read() == [{"kind": "tags", "values": {"a": "1"}}, {"kind": "tags", "values": {"b": "2"}}]
 
 
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [("../secret.txt", None), ("/etc/passwd", None), ("link.txt", None), ("cases.csv", "../../up")],
+)
+def test_a_journal_never_names_a_file_outside_the_run_folder(tmp_path, file, folder, caplog):
+    (tmp_path / "secret.txt").write_text("of somebody else")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "link.txt").symlink_to(tmp_path / "secret.txt")
+    journal = Journal(run_dir)
+    journal.append({"kind": "artifact", "file": file, "folder": folder})
+    journal.append({"kind": "artifact", "file": "cases.csv", "folder": None})
+    assert [entry["file"] for entry in journal.read()] == ["cases.csv"]
+    assert [entry["file"] for entry in journal.read()] == ["cases.csv"]
+    assert caplog.text.count("no records of this run are passed over: 1") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "unheard of"}',
+        '{"kind": ["metrics"]}',
+        '{"kind": "metrics", "values": [1], "step": 1, "time": 1}',
+        '{"kind": "metrics", "values": {"a": "much"}, "step": 1, "time": 1}',
+        '{"kind": "metrics", "values": {"a": 1}, "step": "first", "time": 1}',
+        '{"kind": "datasets", "source": "x", "parts": {"val": 3}}',
+        '{"kind": "tags", "values": {"a": {}}}',
+        '{"kind": "status"}',
+        "[1]",
+        "\0\0",
+    ],
+)
+def test_a_line_that_is_no_record_costs_itself_alone(tmp_path, line):
+    whole = {"kind": "metrics", "values": {"a": 1.0}, "step": 1, "time": 1}
+    (tmp_path / "unsent.jsonl").write_text(f"{line}\n{json.dumps(whole)}\n")
+    assert Journal(tmp_path).read() == [whole]
+
+
 def test_the_journal_is_json_whatever_the_numbers(tmp_path):
     journal = Journal(tmp_path)
     journal.append({"kind": "metrics", "values": {"a": math.nan, "b": -math.inf, "c": 0.1}})
@@ -297,6 +335,25 @@ def test_sync_makes_no_new_run_in_a_store_that_does_not_have_it(tracker, away, s
     assert len(tracker.outbox.journal.read()) == 1
 
 
+def test_sync_makes_no_new_run_in_place_of_one_that_was_deleted(tracker, away, store):
+    away()
+    tracker.log_metrics({"train/loss": 0.5}, 1)
+    away(False)
+    tracker.client.delete_run(tracker.run_id)
+    with pytest.raises(UserError, match=rf"was deleted[\s\S]*restore --run-id {tracker.run_id}`"):
+        sync(tracker.run_dir, store)
+    assert len(tracker.outbox.journal.read()) == 1
+
+
+def test_sync_of_a_run_with_a_damaged_config_is_answered(tracker, away, store):
+    away()
+    tracker.log_metrics({"train/loss": 0.5}, 1)
+    away(False)
+    (tracker.run_dir / "config.yaml").write_text("tracking_uri: [")
+    with pytest.raises(UserError, match=r"config\.yaml is damaged \(ParserError\)"):
+        sync(tracker.run_dir, store)
+
+
 def test_sync_of_no_folder_or_of_no_run_is_answered(tmp_path, store):
     with pytest.raises(UserError, match="There is no run folder"):
         sync(tmp_path / "nowhere", store)
@@ -320,9 +377,24 @@ def test_patience_leaves_what_the_user_has_set_and_cleans_up(monkeypatch):
     [
         ("at http://me:pw@host:5000/api failed", "at http://host:5000/api failed"),
         ("postgresql+psycopg2://me:p@w@db/x", "postgresql+psycopg2://db/x"),
+        ("postgresql://me:p/w@db/x", "postgresql://db/x"),
+        (
+            "postgresql://db/x?user=me&password=pw&sslmode=on",
+            "postgresql://db/x?user=me&password=&sslmode=on",
+        ),
         ("http://host/a@b", "http://host/a@b"),
         ("someone@example.org", "someone@example.org"),
     ],
 )
 def test_names_and_passwords_of_addresses_are_not_shown(text, shown):
     assert redacted(text) == shown
+
+
+def test_a_database_whose_driver_is_missing_is_answered(monkeypatch):
+    def without_driver(**_):
+        raise ModuleNotFoundError("No module named 'psycopg'")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", without_driver)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UserError, match=r"postgresql://host/db cannot be used: No module named 'psycopg'"):
+        tracking_store.prepare_store("postgresql://me:pw@host/db")
