@@ -35,7 +35,7 @@ class VolumeCache(Sequence):
     Images are held as float16 and labels as uint8.
 
     Raises:
-        UserError: when a case cannot be prepared, or the disk is full.
+        UserError: when a case cannot be prepared, its image is not finite, its label not 0 and 1, or the disk full.
     """
 
     def __init__(self, data: Sequence[dict], transform: Callable, memory_limit_gb: float = 8.0) -> None:
@@ -58,6 +58,7 @@ class VolumeCache(Sequence):
                 f"Case '{item['case']}' cannot be prepared: {in_one_line(error)}\n"
                 "Check the data set with `python -m pipelines check`."
             ) from error
+        _require_usable(item["case"], sample["image"], sample["label"])
         return {
             "case": item["case"],
             "image": self._hold(sample["image"], torch.float16),
@@ -72,6 +73,21 @@ class VolumeCache(Sequence):
             logger.info("The volumes pass %.1f GB: the rest is kept on disk.", self._limit / 1e9)
         self._held += block.nbytes
         return _on_disk(block) if self._held > self._limit else block
+
+
+def _require_usable(case: str, image: torch.Tensor, label: torch.Tensor) -> None:
+    """Refuse what a network would learn nonsense from, where every voxel is at hand anyway."""
+    if not bool(image.isfinite().all()):
+        raise UserError(
+            f"Case '{case}' cannot be trained on: its image holds voxels that are no numbers.\n"
+            "Check the data set with `python -m pipelines check`."
+        )
+    if not bool(((label == 0) | (label == 1)).all()):
+        raise UserError(
+            f"Case '{case}' cannot be trained on: its label must hold 0 and 1 alone, got "
+            f"{label.unique().tolist()[:5]}.\n"
+            "Map the other labels to these, and check the data set with `python -m pipelines check`."
+        )
 
 
 def _on_disk(block: torch.Tensor) -> torch.Tensor:

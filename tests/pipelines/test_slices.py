@@ -88,6 +88,24 @@ def test_transform_that_fails_says_which_case():
 # -- slices
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("image", float("nan"), "Case 'a' cannot be trained on: its image holds voxels that are no numbers"),
+        ("label", 7, r"its label must hold 0 and 1 alone, got \[0.*7.*\]\.\nMap the other labels"),
+    ],
+)
+def test_voxels_that_nothing_good_can_be_learnt_from_are_refused(key, value, message):
+    def spoilt(item):
+        sample = load(item)
+        sample[key] = sample[key].clone()
+        sample[key][0, 0, 0, 0] = value
+        return sample
+
+    with pytest.raises(UserError, match=message):
+        VolumeCache([{"case": "a"}], spoilt)
+
+
 @pytest.mark.parametrize("plane", [0, 1, 2])
 def test_every_slice_of_every_volume_is_there_once_with_its_own_label(plane):
     slices = SliceDataset(volumes(), planes=[plane])
