@@ -121,7 +121,8 @@ def learning_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: st
         axes.legend(frameon=False, fontsize=8)
         tidy(axes)
     grid[-1].set_xlabel("epoch")
-    grid[-1].xaxis.get_major_locator().set_params(integer=True)
+    # of a single epoch, matplotlib shows fractions unless one tick is enough
+    grid[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     save_figure(figure, path)
 
 
