@@ -94,10 +94,10 @@ def prepare(
     )
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def predict(
     bundle: BundleName,
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT…", help="Files or folders.")],
+    words: Annotated[list[str], typer.Argument(metavar="INPUT…", help="Files or folders.")],
     out: Annotated[Path, typer.Option("--out", help="One folder a case is written here.")],
     ckpt_path: Annotated[
         list[Path] | None,
@@ -110,15 +110,17 @@ def predict(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: what there is.")] = None,
     engine: Annotated[str | None, typer.Option(help="pytorch (default), openvino or onnxruntime.")] = None,
 ) -> None:
-    """Predict images with a trained bundle: results, overlays, and masks in the inputs' own grid."""
+    """Predict images with a trained bundle; any setting of its inference.yaml goes along: --batch_size 4."""
     from pipelines.launch import run_bundle
 
+    inputs, settings = _settings_apart(words)
+    if not inputs:
+        raise UserError("expected files or folders to predict, got settings alone")
     paths = [str(path) for path in ckpt_path or []]
     overrides = {"ckpt_path": paths or None, "device": device, "engine": engine}
     run_bundle(
         get_bundle(bundle).config("inference"),
-        dataset_dir=[str(path) for path in inputs],
-        output_dir=str(out),
+        **settings | {"dataset_dir": inputs, "output_dir": str(out)},
         **{name: value for name, value in overrides.items() if value is not None},
     )
 
@@ -287,6 +289,20 @@ def _overrides(words: list[str]) -> dict[str, Any]:
         value = DefaultParseValue(waiting.pop(0))
         given[name.removeprefix("--")] = list(value) if isinstance(value, tuple) else value
     return given
+
+
+def _settings_apart(words: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the inputs among ``words``, and the settings that stand between or behind them."""
+    inputs, settings, waiting = [], [], list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--"):
+            inputs.append(word)
+            continue
+        settings.append(word)
+        if "=" not in word and waiting:
+            settings.append(waiting.pop(0))
+    return inputs, _overrides(settings)
 
 
 def _cases(text: str) -> int | list[str]:

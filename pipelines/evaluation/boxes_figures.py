@@ -54,6 +54,8 @@ def gallery_figure(
     chosen = order[np.unique(np.linspace(0, len(order) - 1, _SHOWN).round().astype(int))]
     columns = min(4, len(chosen))
     figure = new_figure(2.6 * columns, 2.8 * -(-len(chosen) // columns) + 0.4)
+    # the layout reserves too little for titles of two lines above images of a fixed shape
+    figure.get_layout_engine().set(h_pad=0.1)
     grid = figure.subplots(-(-len(chosen) // columns), columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()

@@ -50,13 +50,13 @@ def bland_altman_figure(
     axes = tidy(figure.subplots())
     axes.scatter((prediction + reference) / 2, prediction - reference, color=BLUE, s=28, zorder=3)
     axes.axhline(0, color="black", linewidth=0.6)
-    for name, label, style in (
-        ("upper", "+1.96 SD", "--"),
-        ("bias", "bias", "-"),
-        ("lower", "-1.96 SD", "--"),
+    for name, label, style, side in (
+        ("upper", "+1.96 SD", "--", "bottom"),
+        ("bias", "bias", "-", "center"),
+        ("lower", "-1.96 SD", "--", "top"),
     ):
-        text = f"{label}\n{agreement[name]:+.{digits}f}{suffix}"
-        _level(axes, agreement[name], agreement[f"{name}_ci95"], text, style)
+        text = f"{label}: {agreement[name]:+.{digits}f}{suffix}"
+        _level(axes, agreement[name], agreement[f"{name}_ci95"], text, style, side)
     in_unit = f" ({unit})" if unit else ""
     axes.set_xlabel(f"mean of predicted and reference {quantity}{in_unit}")
     axes.set_ylabel(f"predicted - reference{in_unit}")
@@ -121,12 +121,20 @@ def learning_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: st
         axes.legend(frameon=False, fontsize=8)
         tidy(axes)
     grid[-1].set_xlabel("epoch")
-    grid[-1].xaxis.get_major_locator().set_params(integer=True)
+    # of a single epoch, matplotlib shows fractions unless one tick is enough
+    grid[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     save_figure(figure, path)
 
 
-def _level(axes: Axes, value: float, interval: tuple[float, float] | None, label: str, style: str) -> None:
-    """Draw a horizontal line with a band and a label at its right end, or nothing where it is undefined."""
+def _level(
+    axes: Axes,
+    value: float,
+    interval: tuple[float, float] | None,
+    label: str,
+    style: str,
+    side: str = "center",
+) -> None:
+    """Draw a line with a band and a label on one ``side`` of its right end, or nothing where it is undefined."""
     if not np.isfinite(value):
         return
     axes.axhline(value, color=ORANGE, linestyle=style, linewidth=1.4)
@@ -138,7 +146,7 @@ def _level(axes: Axes, value: float, interval: tuple[float, float] | None, label
         (4, 0),
         ("axes fraction", "data"),
         textcoords="offset points",
-        va="center",
+        va=side,
         fontsize=8,
     )
 

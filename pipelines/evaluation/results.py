@@ -139,7 +139,7 @@ def read_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], pd.Dat
 def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     """Print the metrics of ``folder``: value, 95% interval, unit, and how many cases count where not all do.
 
-    Of a cross-validation also the standard deviation over the folds.
+    Of a cross-validation also the standard deviation over the folds. A ``baseline_<metric>`` stands beside its metric.
 
     Raises:
         UserError: as ``read_results``.
@@ -150,11 +150,16 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     content, cases = read_results(folder)
     title = Text(f"{content['bundle']}: {len(cases)} case{'s' * (len(cases) != 1)}")
     table = Table(Column("metric", no_wrap=True), title=title, title_justify="left")
-    folds = any("folds" in metric for metric in content["metrics"].values())
-    for header in ("value", "95% interval", *(["fold sd"] if folds else [])):
-        table.add_column(header, justify="right", no_wrap=header == "fold sd")
+    metrics = content["metrics"]
+    folds = any("folds" in metric for metric in metrics.values())
+    baselines = {name: metrics[key] for name in metrics if (key := f"baseline_{name}") in metrics}
+    headers = ["value", "95% interval", *(["fold sd"] if folds else []), *(["baseline"] if baselines else [])]
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=header in ("fold sd", "baseline"))
     table.add_column("")
-    for name, metric in content["metrics"].items():
+    for name, metric in metrics.items():
+        if name.startswith("baseline_") and name.removeprefix("baseline_") in baselines:
+            continue
         unit, counted = metric.get("unit"), metric.get("cases", len(cases))
         interval = " to ".join(_number(end, unit) for end in metric.get("ci95") or ())
         note = "" if counted == len(cases) else f"({counted} of {len(cases)} cases)"
@@ -164,6 +169,7 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
             _number(metric["value"], unit),
             interval or "-",
             *spread,
+            *([_number(baselines[name]["value"], unit) if name in baselines else ""] if baselines else []),
             f"{unit or ''} {note}".strip(),
         )
     console.print(table)

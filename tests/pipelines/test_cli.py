@@ -94,6 +94,31 @@ def test_predict_hands_inputs_and_options_to_the_bundle(monkeypatch):
     ]
 
 
+def test_predict_hands_settings_of_the_bundle_on_wherever_they_stand(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr("pipelines.launch.run_bundle", lambda *a, **k: calls.append(k))
+    words = (
+        "--size",
+        "64",
+        "a.dcm",
+        "--operating_point=rule_out",
+        "--out",
+        "o",
+        "b.dcm",
+        "--flips",
+        "[[],[1]]",
+    )
+    assert run(monkeypatch, "predict", "pneumonia", *words) == 0
+    settings = {"size": 64, "operating_point": "rule_out", "flips": [[], [1]]}
+    assert calls == [{"dataset_dir": ["a.dcm", "b.dcm"], "output_dir": "o", **settings}]
+    capsys.readouterr()
+    assert run(monkeypatch, "predict", "pneumonia", "--size", "64", "--out", "o") == 1
+    assert capsys.readouterr().err == "Error: expected files or folders to predict, got settings alone\n"
+    assert run(monkeypatch, "predict", "pneumonia", "a.dcm", "--out", "o", "--size") == 1
+    assert "got `--size` alone" in capsys.readouterr().err
+    assert len(calls) == 1
+
+
 def test_mistake_is_answered_with_its_message_alone(monkeypatch, capsys):
     def fail(*args, **kwargs):
         raise UserError("expected this,\ngot that") from ValueError("inner")

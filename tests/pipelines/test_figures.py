@@ -59,6 +59,14 @@ def test_learning_curves_have_a_panel_a_kind(tmp_path):
     assert three > 2 * one
 
 
+def test_learning_curves_of_one_epoch_name_no_part_of_an_epoch(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("pipelines.evaluation.figures.save_figure", lambda figure, path: drawn.append(figure))
+    learning_curves({"train_loss": [(1, 0.6)], "val_dice": [(1, 0.3)]}, tmp_path / "curves.png")
+    ticks = drawn[0].axes[-1].get_xticks()
+    assert all(tick == int(tick) for tick in ticks)
+
+
 @pytest.mark.parametrize(
     "history", [{}, {"train_loss": []}, {"train_loss": [(1, float("nan"))], "lr": [(1, 0.0)]}]
 )

@@ -114,6 +114,24 @@ def test_the_table_shows_value_interval_unit_and_excluded_cases(tmp_path, checkp
     assert "atrium: 3 cases" in lines[0]
 
 
+def test_a_baseline_stands_beside_its_metric_and_has_no_row_of_its_own(tmp_path, checkpoint):
+    names = {
+        "mean_iou": 0.857,
+        "baseline_mean_iou": 0.636,
+        "gain_over_baseline_iou": 0.221,
+        "baseline_only": 0.5,
+    }
+    metrics = {name: {"value": value, "ci95": None, "unit": None} for name, value in names.items()}
+    table = [line.split() for line in printed(write(tmp_path, checkpoint, metrics=metrics)).splitlines()]
+    assert ["┃", "metric", "┃", "value", "┃", "95%", "interval", "┃", "baseline", "┃", "┃"] in table
+    rows = [[word for word in line if word != "│"] for line in table if line[0] == "│"]
+    assert rows == [
+        ["mean_iou", "0.857", "-", "0.636"],
+        ["gain_over_baseline_iou", "0.221", "-"],
+        ["baseline_only", "0.500", "-"],
+    ]
+
+
 def test_a_second_evaluation_replaces_the_first(tmp_path, checkpoint):
     write(tmp_path, checkpoint)
     write(tmp_path, checkpoint, cases=CASES[:2])
