@@ -80,6 +80,21 @@ class Browser:
             visibility_of_element_located((By.CSS_SELECTOR, css))
         )
 
+    def click(self, css: str) -> None:
+        """Click the first element that a CSS selector finds, once it is there, shown, and holds still in the window."""
+        from selenium.common.exceptions import ElementClickInterceptedException
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        element = self.wait_for(css)
+
+        def clicked(_: Any) -> bool:
+            self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+            element.click()
+            return True
+
+        ignored = [ElementClickInterceptedException]  # what was scrolled before still moves
+        WebDriverWait(self.driver, 30, ignored_exceptions=ignored).until(clicked)
+
     def screenshot(self, path: str | Path) -> None:
         """Write what the window shows as PNG."""
         self.driver.save_screenshot(str(path))

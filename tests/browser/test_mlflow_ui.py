@@ -97,7 +97,10 @@ def test_two_runs_are_selected_and_compared_by_the_numbers_of_their_trainings(ui
     shown = until(lambda: "best/mean_dice" in (found := compared(browser, len(runs))) and found)
     assert "best/epoch" in shown
     for metric, texts in shown.items():
-        values = [run.data.metrics[metric] for run in runs]
+        values = [run.data.metrics.get(metric) for run in runs]
+        if None in values:  # a training may end before the machine was looked at
+            assert metric.startswith("system/")
+            continue
         assert [float(text) for text in texts] == pytest.approx(values, rel=5e-3, abs=6e-4), metric
 
 

@@ -83,9 +83,9 @@ def test_cases_are_stepped_through_by_buttons_and_arrow_keys(browser, reports):
     assert browser.texts(".steps output") == ["1 of 3"]
     browser.press("ARROW_LEFT", "HOME")
     assert browser.run(SHOWN) == [True, False, False]
-    browser.wait_for(".next").click()
+    browser.click(".next")
     assert browser.texts(".steps output") == ["2 of 3"]
-    browser.wait_for(".previous").click()
+    browser.click(".previous")
     assert browser.texts(".steps output") == ["1 of 3"]
 
 
