@@ -24,6 +24,8 @@ DatasetDir = Annotated[
     Path | None, typer.Option("--dataset_dir", help="Default: the bundle's own, under data/.")
 ]
 
+Part = Annotated[str, typer.Option("--part", help="Whose evaluation: val, test, all, train or cases.")]
+
 
 @app.command()
 def fetch(bundle: BundleName, dataset_dir: DatasetDir = None) -> None:
@@ -192,9 +194,7 @@ def compare(
             metavar="RUN_A RUN_B…", help="Names, folders or MLflow ids; the first is compared with."
         ),
     ],
-    part: Annotated[
-        str, typer.Option("--part", help="Whose evaluation: val, test, all, train or cases.")
-    ] = "val",
+    part: Part = "val",
     html: Annotated[
         Path | None, typer.Option("--html", help="Default: beside the first run's folder.")
     ] = None,
@@ -220,9 +220,7 @@ def compare(
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A name, folder or MLflow id.")],
-    part: Annotated[
-        str, typer.Option("--part", help="Whose evaluation: val, test, all, train or cases.")
-    ] = "val",
+    part: Part = "val",
     out: Annotated[
         Path | None, typer.Option("--out", help="Default: report.html in the run's folder.")
     ] = None,
