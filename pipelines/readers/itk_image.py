@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -60,7 +63,20 @@ def _information(itk: Any, path: Path) -> Any:
     info = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     info.SetFileName(str(path))
     info.ReadImageInformation()
+    _keep_types()
     return info
+
+
+@functools.cache
+def _keep_types() -> None:
+    """Keep the table of types that ITK's modules share to the end of the process.
+
+    SWIG frees it with the last module that holds it. Where that comes after its own types are gone, a process that has
+    done all its work ends with a segmentation fault (ITK 5.4.7).
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("swig_runtime_data") and hasattr(module, "type_pointer_capsule"):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(module.type_pointer_capsule))
 
 
 def _damaged(error: Exception) -> UserError:
