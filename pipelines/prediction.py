@@ -130,7 +130,13 @@ class VolumePrediction(Prediction):
         result = self.measure(spacing=volume.spacing, **found._asdict())
         save_mask(folder / "mask.nii.gz", found.mask, volume)
         save_overlay(
-            volume.array, found.mask, volume.affine, folder / "overlay.png", item.case, self.structure
+            volume.array,
+            found.mask,
+            volume.affine,
+            folder / "overlay.png",
+            item.case,
+            self.structure,
+            result["review"]["reasons"],
         )
         return result_record(self.source, item, result, volume.warnings)
 

@@ -37,6 +37,7 @@ def save_overlay(
     path: str | os.PathLike[str],
     title: str,
     structure: str = "left atrium",
+    review: Sequence[str] = (),
 ) -> None:
     """Draw three orthogonal views through the mask's centre, and a row of axial slices, with the mask's
     outline.
@@ -52,12 +53,16 @@ def save_overlay(
         path: a ``.png`` file, written whole or not at all.
         title: stands above, before the volume in mL.
         structure: what the mask is of.
+        review: why a person should look at it again, a line each below the title.
     """
     volume = volume_ml(mask, spacing_mm(affine))
     image, mask, spacing, numbers = _to_lpi(image, mask, affine)
-    figure, upper, lower = _page(np.array(mask.shape) * spacing)
+    figure, upper, lower = _page(np.array(mask.shape) * spacing, len(review))
     answer = f"{structure} {volume:.1f} mL" if mask.any() else f"no {structure} found"
     figure.suptitle(f"{title}   {answer}", fontsize=14, color="white", parse_math=False)
+    if review:
+        lines = "\n".join(f"review: {reason}" for reason in review)
+        upper[0].get_figure(root=False).suptitle(lines, fontsize=10, color=_COLOUR, parse_math=False)
     # of a million voxels or so, for a sort of all takes longer than the picture
     some = image[tuple(slice(None, None, math.ceil((image.size / 1e6) ** (1 / 3))) for _ in range(3))]
     limits = np.percentile(some[np.isfinite(some)], (1, 99.5))
@@ -78,12 +83,12 @@ def save_overlay(
         figure.savefig(temporary, dpi=100, metadata={"Software": None})
 
 
-def _page(size: np.ndarray) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
-    """Return a page: axes for three views of a volume of ``size`` (3,) mm at one scale, and for a row."""
+def _page(size: np.ndarray, lines: int = 0) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
+    """Return a page, axes for three views of a volume of ``size`` (3,) mm at one scale, below ``lines``, and a row."""
     from matplotlib.figure import Figure
 
     widths, heights = size[[0, 0, 1]], size[[1, 2, 2]]
-    tall = float(np.clip(11.6 * heights.max() / widths.sum(), 1.5, 12)) + 0.4
+    tall = float(np.clip(11.6 * heights.max() / widths.sum(), 1.5, 12)) + 0.4 + 0.2 * lines
     figure = Figure(figsize=(12, tall + 2.3), facecolor="black", layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(tall, 1.7), facecolor="black")
     figure.supxlabel(_FOOTNOTE, fontsize=8, color="#aaaaaa")

@@ -191,6 +191,21 @@ def test_slices_are_numbered_as_in_the_file(tmp_path, monkeypatch):
     ]
 
 
+def test_reasons_for_a_review_stand_on_the_overlay(tmp_path):
+    image = np.random.default_rng(0).normal(size=(30, 40, 20))
+    heights, oranges = [], []
+    for name, reasons in {
+        "no.png": [],
+        "yes.png": ["empty: no left atrium was found", "2 $ of [b]_{"],
+    }.items():
+        save_overlay(image, image > 9, np.eye(4), tmp_path / name, "case", review=reasons)
+        pixels = np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int)
+        heights.append(len(pixels))
+        oranges.append(((pixels[..., 0] > 200) & (pixels[..., 2] < 60)).sum())
+    assert heights[1] > heights[0]
+    assert oranges[0] == 0 < oranges[1]
+
+
 @pytest.mark.parametrize("filled", [True, False])
 def test_overlay_is_a_whole_picture_and_marks_the_outline(tmp_path, filled):
     image = np.random.default_rng(0).normal(size=(30, 40, 20))
