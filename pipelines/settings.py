@@ -156,7 +156,11 @@ def refuse_unknown(
     for name in overrides:
         if defined:
             _require_defined(name, defined)
-    used = {name for text in _strings(config) for name in re.findall(r"@(\w+)", text)} | _BY_NAME
+    texts = [
+        *_strings(config),
+        *_strings(defined),
+    ]  # of the files as well: what an override took the last use from
+    used = {name for text in texts for name in re.findall(r"@(\w+)", text)} | _BY_NAME
     for name in config:
         if name not in used:
             raise _unknown(name, [known for known in config if known in used])
@@ -190,8 +194,8 @@ def _unknown(name: str, known: list[str]) -> UserError:
 def _strings(content: Any) -> Iterator[str]:
     if isinstance(content, str):
         yield content
-    elif isinstance(content, dict | list):
-        for value in content.values() if isinstance(content, dict) else content:
+    elif isinstance(content, Mapping | list):
+        for value in content.values() if isinstance(content, Mapping) else content:
             yield from _strings(value)
 
 

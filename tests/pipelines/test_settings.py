@@ -43,6 +43,15 @@ def test_the_known_ids_are_told_without_the_wiring():
         refuse_unknown(CONFIG, {"zzz": 1}, CONFIG)
 
 
+def test_a_replaced_block_may_leave_a_setting_of_the_file_without_use():
+    scheduled = CONFIG | {
+        "total_steps": 9,
+        "scheduler": {"steps": "@total_steps"},
+        "run": "$@network, @scheduler",
+    }
+    refuse_unknown(scheduled | {"scheduler": {"factor": 1.0}}, {"scheduler": {"factor": 1.0}}, scheduled)
+
+
 def test_a_setting_of_the_file_that_nothing_uses_is_refused():
     with pytest.raises(UserError, match="There is no setting 'max_epoch'; did you mean 'max_epochs'"):
         refuse_unknown(CONFIG | {"max_epoch": 1}, {}, {})
