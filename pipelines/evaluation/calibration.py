@@ -26,7 +26,7 @@ from pipelines.runs import read_json
 FILE = "calibration.json"
 FOLDS = 5
 _LIMITS = (0.05, 20.0)  # of the temperature
-_SPREAD = 0.3  # standard deviation of the temperature's logarithm before any case was seen
+_SPREAD = 0.5  # standard deviation of the temperature's logarithm before any case was seen
 logger = logging.getLogger(__name__)
 
 
@@ -73,7 +73,7 @@ def fit(logits: Sequence[float], labels: Sequence[float], offset: float = 0.0) -
     """Return the calibration that some cases make most probable, and thresholds chosen on them.
 
     The temperature is the maximum a posteriori: log loss, and a log-normal prior about 1 that weighs as much as some
-    hundred cases do. Fifty cases alone would tell little more than whether they happened to be easy ones, and a network
+    forty cases do. Fifty cases alone would tell little more than whether they happened to be easy ones, and a network
     that was right on nearly all of them would be made far too certain; of thousands the prior is not to be seen.
 
     Args:

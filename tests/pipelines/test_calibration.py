@@ -40,9 +40,9 @@ def test_the_losss_weight_of_positives_is_taken_off_the_logit():
 def test_a_network_that_is_always_right_gets_a_finite_temperature():
     fitted = fit([-3.0, -2.0, 2.0, 3.0], [0, 0, 1, 1])
     grid = np.linspace(0.3, 3, 27_001)  # the least of the log loss and a log-normal prior's share
-    losses = 2 * np.log1p(np.exp(-3 / grid)) + 2 * np.log1p(np.exp(-2 / grid)) + (np.log(grid) / 0.3) ** 2 / 2
+    losses = 2 * np.log1p(np.exp(-3 / grid)) + 2 * np.log1p(np.exp(-2 / grid)) + (np.log(grid) / 0.5) ** 2 / 2
     assert fitted.temperature == pytest.approx(grid[losses.argmin()], abs=1e-3)
-    assert 0.9 < fitted.temperature < 1  # four easy cases say little
+    assert 0.8 < fitted.temperature < 1  # four easy cases say little
     assert fitted.operating_points["balanced"]["sensitivity"] == 1.0
 
 
