@@ -79,7 +79,7 @@ def prepare(
     cache_dir: Annotated[Path, typer.Option("--cache_dir", help="Never in the data set itself.")] = Path(
         "data/cache"
     ),
-    size: Annotated[int, typer.Option(min=16, help="Rows and columns of the prepared images.")] = 224,
+    size: Annotated[int, typer.Option(min=32, help="Rows and columns of the prepared images.")] = 224,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
 ) -> None:
     """Read every X-ray of a data set once into a compact cache that trainings start from at once."""
@@ -87,13 +87,16 @@ def prepare(
 
     chosen = get_bundle(bundle)
     folder = dataset_dir or Path(chosen.dataset_dir)
-    cases, _ = chosen.function("scan")(folder)
+    cases, problems = chosen.function("scan")(folder)
     prepared = prepare_cases(cases, cache_dir, size, folder, workers)
+    for problem in problems:
+        typer.echo(str(problem), err=True)
     for failure in prepared.failures.itertuples():
         typer.echo(f"not read: {failure.case}: {failure.reason}", err=True)
     typer.echo(
         f"{len(prepared)} X-rays are in {prepared.folder}, {len(prepared.failures)} could not be read."
     )
+    raise typer.Exit(0 if len(prepared) else 1)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -166,7 +169,9 @@ def benchmark(
         Path | None, typer.Option("--dataset_dir", help="Or files to predict; default: phantoms.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often; medians are shown.")] = 3,
-    images: Annotated[int, typer.Option(min=16, help="Of a training's epoch, at most.")] = 320,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Of a training's epoch, or files to predict, at most.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="What predicts: pytorch, openvino or onnxruntime.")] = "pytorch",
     ckpt_path: Annotated[
         Path | None, typer.Option("--ckpt_path", help="Weights that predict; default: random ones.")

@@ -73,15 +73,16 @@ def random_transforms(bundle: str) -> list[Any]:
     """
     affine = {
         "atrium": {"rotate_range": 0.7854, "scale_range": [0.15, 0.15], "translate_range": [12, 12]},
-        "pneumonia": {"rotate_range": 0.1745, "scale_range": [0.12, 0.12], "translate_range": [16, 16]},
+        "pneumonia": {"rotate_range": 0.12, "scale_range": [0.08, 0.08], "translate_range": [11, 11]},
         "cardiac": {"rotate_range": 0.1745, "scale_range": [0.2, 0.2], "translate_range": [18, 18]},
     }[bundle]
+    prob = 1.0 if bundle == "cardiac" else 0.5
     keys = ["image", "label"] if bundle == "atrium" else ["image"]
     modes = ["bilinear", "nearest"][: len(keys)]
-    elastic = {"prob": 0.5, "spacing": (16, 16), "magnitude_range": (0.0, 1.5), "padding_mode": "zeros"}
+    elastic = {"prob": 0.3, "spacing": (16, 16), "magnitude_range": (0.0, 1.5), "padding_mode": "zeros"}
     return [
         EnsureTyped(["image", "label"]),
-        RandAffined(keys, prob=1.0, mode=modes, padding_mode="zeros", **affine),
+        RandAffined(keys, prob=prob, mode=modes, padding_mode="zeros", **affine),
         *([Rand2DElasticd(keys, mode=modes, **elastic)] if bundle == "atrium" else []),
         RandAdjustContrastd("image", prob=0.5, gamma=(0.6, 1.6)),
         RandScaleIntensityd("image", prob=0.5, factors=0.3),

@@ -9,6 +9,7 @@ from pipelines.benchmarks.report import Benchmark, Figure
 from pipelines.errors import UserError, nearest
 from pipelines.registry import Bundle
 
+TRAIN_IMAGES = 320  # of an epoch
 KINDS = ("train", "predict", "prepare", "startup", "memory")
 
 
@@ -17,7 +18,7 @@ def run_benchmark(
     bundle: Bundle,
     dataset_dir: Path | None = None,
     rounds: int = 3,
-    images: int = 320,
+    images: int | None = None,
     engine: str = "pytorch",
     ckpt_path: Path | None = None,
     quick: bool = False,
@@ -29,7 +30,7 @@ def run_benchmark(
         bundle: what to measure.
         dataset_dir: the bundle's data set, or for ``predict`` files; None makes phantoms.
         rounds: how often.
-        images: of a training's epoch, at most.
+        images: of a training's epoch, at most, or files that ``predict`` takes; None is 320, and 200 (1 volume).
         engine: what predicts.
         ckpt_path: the weights that predict; None is random ones.
         quick: a few small cases, to see that it works; its numbers mean little.
@@ -43,14 +44,14 @@ def run_benchmark(
     if kind == "train":
         from pipelines.benchmarks.train import benchmark_train as measure
 
-        options |= {"dataset_dir": dataset_dir, "images": 32 if quick else images}
+        options |= {"dataset_dir": dataset_dir, "images": 32 if quick else images or TRAIN_IMAGES}
     elif kind == "predict":
         from pipelines.benchmarks.predict import benchmark_predict as measure
         from pipelines.engines import ENGINES
 
         if engine not in ENGINES:  # now, not after minutes of what it is compared with
             raise UserError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'.")
-        options |= {"inputs": dataset_dir, "engine": engine, "cases": 4 if quick else None}
+        options |= {"inputs": dataset_dir, "engine": engine, "cases": 4 if quick else images}
         options["ckpt_path"] = ckpt_path
     elif kind == "prepare":
         return _prepare(bundle, dataset_dir, rounds, 8 if quick else 200)
@@ -91,6 +92,7 @@ def _prepare(bundle: Bundle, dataset_dir: Path | None, rounds: int, cases: int) 
             "ms of CPU a file",
             found["plain_over_prepare"],
             against["plain"],
+            at_least=10.0,
         ),
     ]
     return Benchmark("prepare", bundle.name, settings, figures)

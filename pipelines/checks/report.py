@@ -108,7 +108,7 @@ def require_trainable(report: Report, bundle: str) -> None:
 
 
 def check_duplicates(fingerprints: Mapping[str, Any], side_of: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield images that are the same under several names: an error where one trains and another validates.
+    """Yield images that are the same under several names: an error where they are on several sides of the split.
 
     Args:
         fingerprints: case to what is equal for equal images; None where it is unknown.
@@ -121,10 +121,10 @@ def check_duplicates(fingerprints: Mapping[str, Any], side_of: Mapping[str, str]
     for names in same.values():
         if len(names) > 1:
             sides = [side_of.get(name, "no side") for name in names]
-            leak = {"train", "val"} <= set(sides)
+            leak = len(set(sides) - {"no side"}) > 1
             parts = ", ".join(f"'{name}' ({side})" for name, side in zip(names, sides, strict=True))
             remedy = "keep one of them" + (
-                ": a score on images that were trained on means nothing" if leak else ""
+                ": a score on images that were trained or chosen on means nothing" if leak else ""
             )
             message = f"the same image under {len(names)} names: {parts}"
             yield Finding("error" if leak else "warning", "duplicates", names[0], message, remedy)

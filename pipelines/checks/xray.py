@@ -109,13 +109,21 @@ def check_split(report: Report, split: Split, examined: Sequence[Examined], quic
 
 
 def check_persons(examined: Iterable[Examined], side_of: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield an error where files of one PatientID are on several sides of the split."""
+    """Yield an error where files of one PatientID are on several sides of the split.
+
+    A PatientID that most files share names nobody, as in a de-identified set, and is told as that.
+    """
     sides: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for result in examined:
         if result.person and result.name in side_of:
             sides[result.person][side_of[result.name]].append(result.name)
+    total = sum(len(names) for found in sides.values() for names in found.values())
     for found in sides.values():
-        if len(found) > 1:
+        count = sum(map(len, found.values()))
+        if count > max(3, total / 2):
+            message = f"one PatientID stands in {count} of {total} files: it is taken as removed, not as a patient's"
+            yield Finding("info", "patients", None, message)
+        elif len(found) > 1:
             first = [(side, names[0]) for side, names in found.items()]
             parts = ", ".join(f"'{name}' ({side})" for side, name in first)
             message = f"files of one PatientID are on several sides of the split: {parts}"

@@ -209,6 +209,16 @@ def test_one_patient_id_on_both_sides_is_an_error(lungs):
     assert f"'{files[0].stem}' (train), '{files[-1].stem}' (val)" in message
 
 
+def test_one_patient_id_in_all_files_is_a_de_identified_set_and_no_error(lungs):
+    for path in images(lungs):
+        change(path, lambda d: d.update({"PatientID": "ANONYMOUS"}))
+    report = check_pneumonia(lungs)
+    [(severity, _, message)] = found(report, "patients")
+    assert severity == "info"
+    assert "taken as removed" in message
+    assert report.ok
+
+
 @pytest.mark.parametrize(("other", "severity"), [(-1, "error"), (1, "warning")])
 def test_the_same_pixels_under_two_names_are_found_whatever_the_header(lungs, other, severity):
     files = images(lungs)
