@@ -86,14 +86,16 @@ def split_images(
 
 
 def read_subjects(root: Path, side: str) -> list[str] | None:
-    """Return the names in ``<side>_subjects.npy`` or ``<side>_subjects_det.npy``, or None where neither is there.
+    """Return the names in ``<side>_subjects_det.npy`` or ``<side>_subjects.npy``, or None where neither is there.
+
+    The first is the heart's own; in a folder shared with ``pneumonia`` the second may be that one's.
 
     Raises:
         UserError: the file holds anything but names; Python objects in it are not loaded.
     """
     import numpy as np
 
-    names = (f"{side}_subjects.npy", f"{side}_subjects_det.npy")
+    names = (f"{side}_subjects_det.npy", f"{side}_subjects.npy")
     path = next((root / name for name in names if (root / name).is_file()), None)
     if path is None:
         return None
@@ -154,10 +156,13 @@ def _add_thorax(cases: dict[str, Case], sizes: dict[str, float], root: Path) -> 
         case |= {"thorax": [math.nan, math.nan], "cardiothoracic_ratio": math.nan}
     table = read_table(path, ("name", *THORAX_COLUMNS))
     values, odd = numbers(table, THORAX_COLUMNS)
+    twice = table["name"].duplicated()
     for index, (name, (x0, x1, ratio)) in enumerate(zip(table["name"], values.tolist(), strict=True)):
         if odd[index] or x1 <= x0 or math.isnan(x0) != math.isnan(x1) or ratio <= 0:
             message = "expected thorax_x0 below thorax_x1 and a ratio above 0, or blanks"
             problems.append(f"{path.name}: row {index + 2}, '{name}': {message}")
+        elif twice[index]:
+            problems.append(f"{path.name}: row {index + 2}, '{name}': it is listed twice; keep one row")
         elif name in cases:
             cases[name] |= {
                 "thorax": [x0 / sizes[name], x1 / sizes[name]],

@@ -218,8 +218,8 @@ def _draw_case(case: Case, activation: np.ndarray, row: Mapping[str, Any], name:
     read, picture = read_xray_shown(case["image"], _SIDE // 2, _SIDE)
     sides = np.array([read.header.columns, read.header.rows] * 2, dtype=float)
     boxes = np.reshape(case.get("boxes") or [], (-1, 4)) / sides
-    truth = "pneumonia" if row["label"] else "no pneumonia"
-    title = f"{row['case']} ({name}): probability {row['probability']:.3f}, {truth}"
+    truth = "positive" if row["label"] else "negative"
+    title = f"{row['case']} ({name}): probability {row['probability']:.3f}, labelled {truth}"
     hot = heat_over(picture, heat_of(activation, row["probability"]))
     figures.case_figure(picture, hot, boxes, path, title)
 

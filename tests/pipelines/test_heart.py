@@ -85,6 +85,13 @@ def test_a_faulty_row_of_the_thorax_is_named(root, row):
         heart.read_cases(root)
 
 
+def test_a_second_row_of_the_thorax_is_named(root):
+    rows = ["name,thorax_x0,thorax_x1,cardiothoracic_ratio", "b,22,201,", "b,25,201,"]
+    (root / heart.THORAX).write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"thorax.csv: row 3, 'b': it is listed twice"):
+        heart.read_cases(root)
+
+
 @pytest.mark.parametrize("suffix", ["", "_det"])
 def test_the_files_of_subjects_decide(root, suffix):
     np.save(root / f"train_subjects{suffix}.npy", np.array(["c.d", "b"]))
