@@ -47,13 +47,17 @@ class EdgeLoss(nn.Module):
         self.criterion, self.overlap = criterion, BoxGIoULoss()
 
     def forward(self, prediction: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Return the loss of two tensors of edges; a box has to be known, a range need not."""
-        known = ~reference.isnan()
+        """Return the loss of two tensors of edges; a box has to be known, a range need not.
+
+        The prediction is :func:`~pipelines.heatmaps.ordered` first, as it is in use: if one part of the loss minded
+        exchanged edges and the other did not, a training could be caught between them.
+        """
+        prediction, known = ordered(prediction), ~reference.isnan()
         difference = torch.where(known, prediction - reference.nan_to_num(), 0.0)
         if self.criterion == "mse":
             return difference.square().sum() / known.sum()
         edges = F.smooth_l1_loss(difference, torch.zeros_like(difference), beta=BETA, reduction="sum")
-        overlap = self.overlap(ordered(prediction)[:, :4].float(), reference[:, :4].float())
+        overlap = self.overlap(prediction[:, :4].float(), reference[:, :4].float())
         return EDGE_WEIGHT * edges / known.sum() + OVERLAP_WEIGHT * overlap
 
 

@@ -46,11 +46,23 @@ def test_unknown_edges_get_no_gradient_and_spoil_none():
     assert prediction.grad[0, 0] < 0 < -prediction.grad[0, 3]
 
 
+@pytest.mark.parametrize("criterion", ["mse", "smooth_l1_giou"])
+def test_exchanged_edges_cost_what_the_same_edges_in_order_cost(criterion):
+    found, reference = (
+        torch.tensor([[0.2, 0.15, 0.6, 0.7, 0.1, 0.8]]),
+        torch.tensor([[0.3, 0.2, 0.7, 0.6, 0.1, 0.9]]),
+    )
+    loss = EdgeLoss(criterion)
+    for order in ([2, 1, 0, 3, 4, 5], [0, 3, 2, 1, 4, 5], [0, 1, 2, 3, 5, 4]):
+        assert loss(found[:, order], reference) == loss(found, reference)
+
+
 def test_a_box_that_is_inside_out_can_still_learn():
     prediction = torch.tensor([[0.7, 0.6, 0.2, 0.1]], requires_grad=True)
-    loss = EdgeLoss()(prediction, torch.tensor([[0.2, 0.1, 0.7, 0.6]]))
+    loss = EdgeLoss()(prediction, torch.tensor([[0.1, 0.0, 0.8, 0.7]]))
     loss.backward()
-    assert prediction.grad[0, 0] > 0 > prediction.grad[0, 2]
+    # the greater one is its x1, to be moved to the right
+    assert prediction.grad[0, 0] < 0 < prediction.grad[0, 2]
 
 
 def bright_spot(images):
