@@ -19,6 +19,7 @@ TINY = {
     "max_epochs": 4,
     "val_interval": 2,
     "batch_size": 4,
+    "labelled_share": 0.75,
     "empty_share": 0.5,
     "num_workers": 0,
     "pixdim": 8.0,
