@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
+from pipelines.crossval import run
 from pipelines.crossval.plan import draw_plan, read_plan, require_same
+from pipelines.datasets import images
 from pipelines.errors import UserError
 from pipelines.registry import get_bundle
 from pipelines.runs import CROSSVAL
@@ -104,3 +108,11 @@ def test_where_it_is_computed_and_where_the_data_lie_may_change(tmp_path):
     plan().write(tmp_path)
     moved = {**SETTINGS, "device": "cuda", "dataset_dir": "elsewhere/heart", "num_workers": 2}
     require_same(tmp_path, replace(plan(), overrides={"device": "cuda"}), moved, SETTINGS)
+
+
+def test_xrays_that_cannot_be_read_are_told_before_any_fold_trains(monkeypatch):
+    failures = pd.DataFrame([{"case": "p7", "reason": "cut short"}])
+    monkeypatch.setattr(images, "prepare_cases", lambda *_: SimpleNamespace(failures=failures))
+    config = {"cache_dir": "cache", "size": 64, "dataset_dir": "rsna"}
+    with pytest.raises(UserError, match=r"^1 X-rays cannot be read, the first is p7 \(cut short\)\."):
+        run._prepare_images(SimpleNamespace(bundle=PNEUMONIA, config=config, cases=[]))
