@@ -170,7 +170,7 @@ def benchmark(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often; medians are shown.")] = 3,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Of a training's epoch, or files to predict, at most.")
+        int | None, typer.Option(min=16, help="Of a training's epoch, or files to predict, at most.")
     ] = None,
     engine: Annotated[str, typer.Option(help="What predicts: pytorch, openvino or onnxruntime.")] = "pytorch",
     ckpt_path: Annotated[

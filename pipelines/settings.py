@@ -156,10 +156,8 @@ def refuse_unknown(
     for name in overrides:
         if defined:
             _require_defined(name, defined)
-    texts = [
-        *_strings(config),
-        *_strings(defined),
-    ]  # of the files as well: what an override took the last use from
+    # by the files as well: an override may have taken a setting's last use away
+    texts = [*_strings(config), *_strings(defined)]
     used = {name for text in texts for name in re.findall(r"@(\w+)", text)} | _BY_NAME
     for name in config:
         if name not in used:

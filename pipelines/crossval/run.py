@@ -202,12 +202,10 @@ def _prepare_images(whole: CrossValidation) -> None:
         from pipelines.datasets.images import prepare_cases
 
         config = whole.config
-        failures = prepare_cases(
-            whole.cases, config["cache_dir"], config["size"], config["dataset_dir"]
-        ).failures
-        if len(
-            failures
-        ):  # before hours of training: a fold is scored on all that it holds out, or not at all
+        settings = [config[name] for name in ("cache_dir", "size", "dataset_dir")]
+        failures = prepare_cases(whole.cases, *settings).failures
+        # before hours of training: a fold is scored on all that it holds out, or not at all
+        if len(failures):
             first = failures.iloc[0]
             raise UserError(
                 f"{len(failures)} X-rays cannot be read, the first is {first['case']} ({first['reason']}).\n"
