@@ -7,6 +7,7 @@ call, not the arithmetic, is what it costs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,8 @@ class RandIntensityBatchd(MapTransform):
     Args:
         keys: keys of (B, C, H, W) tensors.
         prob: the chance of each of gamma, gain and offset, for each sample.
-        gamma: range of the exponent; 1 leaves the contrast as it is.
+        gamma: range of the exponent, drawn uniformly in its logarithm: halving is as likely as doubling. 1 leaves the
+            contrast as it is.
         gain: range of the factor.
         offset: range of what is added.
         noise: the largest standard deviation of Gaussian noise; each sample draws its own from 0 on.
@@ -120,7 +122,7 @@ class RandIntensityBatchd(MapTransform):
     def draw(self, size: int) -> tuple[torch.Tensor, ...]:
         """Return gamma, gain, offset and the noise's standard deviation, (size,) each."""
         return (
-            uniform(*self.gamma, size, self.prob, 1.0),
+            uniform(*map(math.log, self.gamma), size, self.prob).exp(),
             uniform(*self.gain, size, self.prob, 1.0),
             uniform(*self.offset, size, self.prob, 0.0),
             uniform(0.0, self.noise, size),
@@ -140,3 +142,43 @@ class RandIntensityBatchd(MapTransform):
         )
         changed = batch.clamp(min=0) ** gamma * gain + offset
         return changed + torch.randn_like(changed) * noise if noise.any() else changed
+
+
+class RandShadingBatchd(MapTransform):
+    """Uneven brightness, as the coils of a scanner leave it: a smooth random field that the image is multiplied by.
+
+    Args:
+        keys: keys of (B, C, H, W) tensors; the channels of a sample share its field.
+        prob: the chance of each sample to be shaded.
+        magnitude: the largest standard deviation of the field's logarithm; each sample draws its own from 0 on.
+        points: the number of points along each side between which the field is interpolated.
+        allow_missing_keys: do not raise when a key is missing.
+
+    The multiplicative field is the model of Van Leemput et al., "Automated model-based bias field correction of MR
+    images of the brain", IEEE TMI 1999.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.5,
+        magnitude: float = 0.5,
+        points: int = 4,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.prob, self.magnitude, self.points = prob, magnitude, points
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with each key shaded; tensors that came in are not changed."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            batch = result[key]
+            result[key] = batch * self.draw(*batch.shape[:1], *batch.shape[-2:]).to(batch.device)
+        return result
+
+    def draw(self, size: int, height: int, width: int) -> torch.Tensor:
+        """Return the field of each sample, (size, 1, height, width), 1 where a sample is not to be shaded."""
+        deviation = uniform(0.0, self.magnitude, size, self.prob).view(-1, 1, 1, 1)
+        coarse = torch.randn(size, 1, self.points, self.points) * deviation
+        return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).exp()

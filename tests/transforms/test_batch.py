@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from transforms.batch import RandElasticBatchd, RandIntensityBatchd, uniform
+from transforms.batch import RandElasticBatchd, RandIntensityBatchd, RandShadingBatchd, uniform
 
 
 def batch(size=4, height=24, width=32):
@@ -63,6 +63,7 @@ def test_the_input_is_not_changed_in_place():
     before = data["image"].clone()
     elastic()(data)
     RandIntensityBatchd("image", 1.0, (0.5, 2.0), (0.5, 2.0), (-1, 1), 0.1)(data)
+    RandShadingBatchd("image", 1.0)(data)
     assert torch.equal(data["image"], before)
 
 
@@ -103,3 +104,30 @@ def test_drawn_numbers_stay_in_range_and_half_of_them_take_the_other_value():
     assert drawn.min() >= 2.0
     assert drawn.max() <= 3.0
     assert abs(len(drawn) / 4000 - 0.5) < 0.05
+
+
+def test_halving_the_contrast_is_as_likely_as_doubling_it():
+    torch.manual_seed(0)
+    gamma = RandIntensityBatchd("image", 1.0, gamma=(0.25, 4.0)).draw(4000)[0]
+    assert gamma.min() >= 0.25
+    assert gamma.max() <= 4.0
+    assert abs((gamma < 1).float().mean() - 0.5) < 0.03
+    assert abs((gamma < 0.5).float().mean() - 0.25) < 0.03  # a quarter of the range in logarithms
+
+
+def test_shading_multiplies_all_channels_of_a_sample_by_one_smooth_field():
+    torch.manual_seed(0)
+    image = torch.rand(4, 3, 40, 60) + 0.1
+    field = RandShadingBatchd("image", 1.0, magnitude=0.5)({"image": image})["image"] / image
+    assert torch.allclose(field, field[:, :1].expand_as(field), atol=1e-5)
+    assert field.std() > 0.05
+    steps = torch.cat([field.diff(dim=-1).abs().flatten(), field.diff(dim=-2).abs().flatten()])
+    assert steps.max() < 0.25 * field.max()
+
+
+def test_shading_has_the_stated_deviation_where_it_is_drawn_and_leaves_the_other_samples_alone():
+    torch.manual_seed(0)
+    corner = RandShadingBatchd("image", 0.5, magnitude=1.0).draw(4000, 8, 8)[:, 0, 0, 0].log()
+    assert abs((corner == 0).float().mean() - 0.5) < 0.03
+    drawn = corner[corner != 0]
+    assert abs(drawn.std() - 3**-0.5) < 0.03  # the root of the mean square of a uniform number
