@@ -18,7 +18,6 @@ EDGES = ("x0", "y0", "x1", "y1")
 SIZES = ("width", "height")
 IOU_LEVELS = (0.5, 0.75, 0.9)
 CARDIOMEGALY = 0.5  # a cardiothoracic ratio above it, in a PA image of an adult
-RATIO_VIEWS = ("PA", "")  # AP images magnify the heart; "" is unknown
 
 
 def box_iou(box: Sequence[float], other: Sequence[float]) -> float:
@@ -112,20 +111,30 @@ def _errors(cases: pd.DataFrame, prefix: str) -> dict[str, dict[str, Any]]:
     return {name: metric for name, metric in metrics.items() if metric["cases"]}
 
 
-def ratio_cases(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose ratio can be compared: ratio and reference known, PA or of unknown view.
+def ratio_counts(views: pd.Series) -> pd.Series:
+    """Return which images' ratio counts: that of PA ones, since AP magnifies the heart; of all if no view is known.
 
-    A view is unknown where it is "" or, in a table that was read from a file, missing.
+    Args:
+        views: of one evaluation; unknown is "" or, in a table that was read from a file, missing.
     """
-    cases = cases.assign(view=cases["view"].fillna(""))
-    return cases[cases["view"].isin(RATIO_VIEWS)].dropna(subset=["ratio", "reference_ratio"])
+    return (views == "PA") | _unknown(views).all()
+
+
+def _unknown(views: pd.Series) -> pd.Series:
+    return views.isna() | (views == "")
+
+
+def ratio_cases(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose ratio can be compared: that :func:`ratio_counts`, and ratio and reference are known."""
+    return cases[ratio_counts(cases["view"])].dropna(subset=["ratio", "reference_ratio"])
 
 
 def summarise_ratio(cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return how the cardiothoracic ratio agrees with the reference, and how well it tells cardiomegaly.
 
-    Images that are known not to be PA are left out; those of an unknown view stay, and are counted in
-    ``ratio_cases_of_unknown_view``. The mean absolute error is that of the ratio itself, not percent of it.
+    Images are left out unless they are PA. Where the view of none is known, all count and
+    ``ratio_cases_of_unknown_view`` is their number; it is 0 otherwise. The mean absolute error is that of the ratio
+    itself, not percent of it.
 
     Args:
         cases: ``ratio``, ``reference_ratio`` (NaN where unknown) and ``view`` ("" where unknown).
@@ -138,7 +147,7 @@ def summarise_ratio(cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
         "cardiomegaly_specificity": reference <= CARDIOMEGALY,
     }
     right = (ratio > CARDIOMEGALY) == (reference > CARDIOMEGALY)
-    unknown = int((pairs["view"] == "").sum())
+    unknown = int(_unknown(pairs["view"]).sum())
     return {
         "ratio_mae": estimate(np.abs(ratio - reference)),
         **{

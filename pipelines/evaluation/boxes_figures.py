@@ -36,7 +36,8 @@ def box_figures(cases: pd.DataFrame, folder: Path) -> None:
     error_figure(cases, folder / "error_by_edge.png")
     if "ratio" in cases and len(pairs := ratio_cases(cases)):
         columns, path = ("ratio", "reference_ratio"), folder / "bland_altman_ratio.png"
-        bland_altman_figure(pairs, path, columns, "cardiothoracic ratio", unit="")
+        note = "PA" if (pairs["view"] == "PA").all() else "view unknown"
+        bland_altman_figure(pairs, path, columns, "cardiothoracic ratio", unit="", note=note)
 
 
 def gallery_figure(

@@ -115,8 +115,10 @@ class BoxScores(CaseScores):
     def _tell(self, cases: pd.DataFrame) -> None:
         """Say what the numbers do not cover."""
         if "ratio" not in cases:
-            _log.info("The network was trained without thorax.csv: no cardiothoracic ratio is scored.")
-        elif unknown := self._metrics["ratio_cases_of_unknown_view"]["value"]:
-            _log.warning("The view of %d images is unknown: their ratios count as if they were PA.", unknown)
+            _log.info("The network did not learn the thorax's range: no cardiothoracic ratio is scored.")
+        elif self._metrics["ratio_cases_of_unknown_view"]["value"]:
+            _log.warning("The view of no image is known: the ratios count as if all were PA.")
+        elif other := int((cases["view"] != "PA").sum()):
+            _log.info("%d images that are not PA, or of unknown view, are left out of the ratio.", other)
         if not self.baseline:
             _log.warning("The boxes of the training are unknown: there is no constant box to compare with.")

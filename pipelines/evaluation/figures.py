@@ -31,6 +31,7 @@ def bland_altman_figure(
     columns: tuple[str, str] = ("volume_ml", "reference_volume_ml"),
     quantity: str = "volume",
     unit: str = "mL",
+    note: str = "",
 ) -> None:
     """Draw measurements' differences against their means, with bias, limits of agreement and 95% intervals.
 
@@ -40,6 +41,7 @@ def bland_altman_figure(
         columns: the prediction's and the reference's, without NaN.
         quantity: what is measured, for the labels.
         unit: its unit; empty for a ratio.
+        note: which cases these are, behind their number in the title.
 
     Source: Bland and Altman, Lancet 1986; 327: 307-310.
     """
@@ -60,9 +62,8 @@ def bland_altman_figure(
     in_unit = f" ({unit})" if unit else ""
     axes.set_xlabel(f"mean of predicted and reference {quantity}{in_unit}")
     axes.set_ylabel(f"predicted - reference{in_unit}")
-    axes.set_title(
-        f"Agreement of {quantity}s, {agreement['n']} case{'s' * (agreement['n'] != 1)}", loc="left"
-    )
+    count = f"{agreement['n']} case{'s' * (agreement['n'] != 1)}" + (f" ({note})" if note else "")
+    axes.set_title(f"Agreement of {quantity}s, {count}", loc="left")
     axes.margins(y=0.15)
     save_figure(figure, path)
 

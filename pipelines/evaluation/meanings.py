@@ -51,7 +51,11 @@ _MEANINGS: tuple[tuple[str, Better, str], ...] = (
     (r"ratio_mae", "lower", "mean error of the cardiothoracic ratio, without its sign"),
     (r"ratio_bias", "zero", "mean of predicted less reference ratio"),
     (r"ratio_limits_(lower|upper)", "zero", "95% of the differences in ratio are expected on this side"),
-    (r"ratio_cases_of_unknown_view", None, "of these it is not known whether the ratio may be measured"),
+    (
+        r"ratio_cases_of_unknown_view",
+        None,
+        "images whose ratio counts though their view is unknown, as all of the set's are",
+    ),
     (r"loss", "lower", "what the training made small"),
 )
 

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.errors import UserError
 from pipelines.evaluation import classification
 from pipelines.evaluation.bootstrap import defined
-from pipelines.evaluation.boxes import RATIO_VIEWS
+from pipelines.evaluation.boxes import ratio_counts
 from pipelines.evaluation.meanings import meaning
 from pipelines.evaluation.results import estimate
 
@@ -113,7 +113,7 @@ def _squared_error(cases: pd.DataFrame) -> np.ndarray:
 
 def _ratio_error(cases: pd.DataFrame) -> np.ndarray:
     error = (cases["ratio"] - cases["reference_ratio"]).abs()
-    return error.where(cases["view"].fillna("").isin(RATIO_VIEWS)).to_numpy(float)
+    return error.where(ratio_counts(cases["view"])).to_numpy(float)
 
 
 _RATE = classification.sensitivity, classification.specificity

@@ -18,6 +18,7 @@ from pipelines.evaluation.boxes import (
     summarise_boxes,
     summarise_ratio,
 )
+from pipelines.evaluation.boxes_figures import box_figures
 from pipelines.evaluation.boxes_handler import BoxScores, mean_box
 from pipelines.evaluation.boxes_validation import draw, row
 from pipelines.phantoms.xray import make_xray, write_dicom
@@ -89,12 +90,12 @@ def test_shares_above_a_level_and_the_gain_over_the_constant_box():
     assert 0.5 <= low < 0.7125 < high <= 0.95
 
 
-def test_ratio_is_scored_on_pa_and_unknown_views_that_have_a_reference():
+def test_ratio_is_scored_on_pa_images_alone_that_have_a_reference():
     cases = pd.DataFrame(
         {
-            "view": ["PA", "PA", "PA", "", "AP", "PA"],
-            "ratio": [0.52, 0.48, 0.49, 0.60, 0.90, 0.40],
-            "reference_ratio": [0.50, 0.49, 0.51, 0.55, 0.40, NAN],
+            "view": ["PA", "PA", "PA", "PA", "AP", "", "LL", NAN, "PA"],
+            "ratio": [0.52, 0.48, 0.49, 0.60, 0.90, 0.90, 0.90, 0.90, 0.40],
+            "reference_ratio": [0.50, 0.49, 0.51, 0.55, 0.40, 0.40, 0.40, 0.40, NAN],
         }
     )
     metrics = summarise_ratio(cases)
@@ -108,7 +109,36 @@ def test_ratio_is_scored_on_pa_and_unknown_views_that_have_a_reference():
     # above 0.5 are 0.51, which is missed, and 0.55; 0.50 itself is not above, and 0.52 is a false alarm
     assert (values["cardiomegaly_sensitivity"], metrics["cardiomegaly_sensitivity"]["cases"]) == (0.5, 2)
     assert (values["cardiomegaly_specificity"], metrics["cardiomegaly_specificity"]["cases"]) == (0.5, 2)
-    assert values["ratio_cases_of_unknown_view"] == 1
+    assert metrics["ratio_mae"]["cases"] == 4
+    assert values["ratio_cases_of_unknown_view"] == 0
+
+
+@pytest.mark.parametrize("views", [["", ""], [NAN, NAN]])
+def test_where_no_view_at_all_is_known_every_ratio_counts_and_their_number_is_told(views):
+    cases = pd.DataFrame({"view": views, "ratio": [0.5, 0.4], "reference_ratio": [0.4, 0.1]})
+    metrics = summarise_ratio(cases)
+    assert metrics["ratio_mae"]["value"] == pytest.approx(0.2)
+    assert metrics["ratio_cases_of_unknown_view"]["value"] == 2
+
+
+@pytest.mark.parametrize("view", ["AP", "LL"])
+def test_where_views_are_known_and_none_is_pa_there_is_no_ratio_to_score(view):
+    cases = pd.DataFrame({"view": ["", view], "ratio": [0.5, 0.4], "reference_ratio": [0.4, 0.1]})
+    metrics = summarise_ratio(cases)
+    assert (metrics["ratio_mae"]["cases"], metrics["ratio_cases_of_unknown_view"]["value"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("views", "note"), [(["PA", "", "PA"], "2 cases (PA)"), ([""] * 3, "3 cases (view unknown)")]
+)
+def test_the_ratios_figure_says_of_which_views_it_is(tmp_path, monkeypatch, views, note):
+    drawn = {}
+    monkeypatch.setattr(
+        "pipelines.evaluation.figures.save_figure", lambda figure, path: drawn.update({path: figure})
+    )
+    box_figures(table([0.5] * 3, view=views, ratio=[0.5, 0.4, 0.45], reference_ratio=0.4), tmp_path)
+    title = drawn[tmp_path / "bland_altman_ratio.png"].axes[0].get_title(loc="left")
+    assert title == f"Agreement of cardiothoracic ratios, {note}"
 
 
 def test_a_ratio_without_any_reference_is_undefined_and_not_zero():
@@ -186,11 +216,13 @@ def test_a_box_alone_is_scored_without_a_ratio(tmp_path, images, caplog):
     assert not [name for name in content["metrics"] if name.startswith(("ratio", "cardiomegaly", "baseline"))]
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
     assert figures == {"gallery.png", "error_by_edge.png", "overlay_worst.png"}
-    assert "without thorax.csv: no cardiothoracic ratio is scored" in caplog.text
+    assert "did not learn the thorax's range: no cardiothoracic ratio is scored" in caplog.text
     assert "no constant box to compare with" in caplog.text
 
 
-def test_views_that_are_unknown_are_counted_and_said(tmp_path, images, caplog, monkeypatch):
+def test_an_evaluation_without_any_known_view_counts_its_ratios_and_says_so(
+    tmp_path, images, caplog, monkeypatch
+):
     from pipelines.evaluation import boxes_handler
 
     caplog.set_level("INFO")
@@ -199,7 +231,7 @@ def test_views_that_are_unknown_are_counted_and_said(tmp_path, images, caplog, m
     edges = [[0.3, 0.3, 0.7, 0.7, 0.1, 0.9]] * 2
     content, _, _ = score(tmp_path, images, edges, edges)
     assert content["metrics"]["ratio_cases_of_unknown_view"]["value"] == 2
-    assert "The view of 2 images is unknown: their ratios count as if they were PA." in caplog.text
+    assert "The view of no image is known: the ratios count as if all were PA." in caplog.text
     assert not [
         name for name in content["metrics"] if name.endswith("_mm")
     ]  # of the detector, not PixelSpacing

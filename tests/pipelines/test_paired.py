@@ -132,6 +132,9 @@ def test_a_ratio_is_compared_where_it_may_be_measured():
     a = pd.DataFrame({"ratio": [0.5, 0.5], "reference_ratio": [0.4, 0.1], "view": ["PA", "AP"]})
     found = {d.score.name: d for d in paired_differences("cardiac", a, a)}
     assert (found["ratio_mae"].a, found["ratio_mae"].cases) == (pytest.approx(0.1), 1)
+    unknown = a.assign(view=math.nan)  # as "" comes back from a file
+    (found,) = paired_differences("cardiac", unknown, unknown)
+    assert (found.a, found.cases) == (pytest.approx(0.25), 2)
 
 
 def words(a, b, score=DICE, shared=None, groups=None):
