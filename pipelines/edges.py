@@ -67,22 +67,27 @@ class VariantsInferer(Inferer):
     Args:
         variants: [scale, shift to the right, shift down] each; the scale is about the image's centre, shifts are
             fractions of its width and height. [1, 0, 0] is the image itself. A scale below 1 keeps what is near the
-            border inside, a negative one mirrors left and right as well, which is of use for a network that was
-            trained with mirrored images.
+            border inside, a negative one mirrors left and right as well.
+        mirrored: whether the network was trained with mirrored images; mirrored variants are left out where it was not.
 
     Raises:
-        UserError: a variant that is not three such numbers.
+        UserError: a variant that is not three such numbers, or none to use.
     """
 
-    def __init__(self, variants: Sequence[Sequence[float]] = ((1, 0, 0),)) -> None:
+    def __init__(self, variants: Sequence[Sequence[float]] = ((1, 0, 0),), mirrored: bool = True) -> None:
         super().__init__()
-        for variant in variants:
-            if not isinstance(variant, list | tuple) or len(variant) != 3 or not 0.5 <= abs(variant[0]) <= 2:
+        for variant in variants if isinstance(variants, list | tuple) else [variants]:
+            if not _is_variant(variant):
                 raise UserError(
                     "variants must be a list of [scale from 0.5 to 2 (negative: mirrored), shift right, shift down], "
                     f"e.g. [[1,0,0],[0.95,0.02,0]], got {variant!r}"
                 )
-        self._variants = [tuple(map(float, variant)) for variant in variants]
+        self._variants = [tuple(map(float, variant)) for variant in variants if mirrored or variant[0] > 0]
+        if not self._variants:
+            raise UserError(
+                f"variants must hold one at least that can be used, got {variants!r}; mirrored ones, of a negative "
+                "scale, are for networks that were trained with mirrored images (flip_prob above 0)"
+            )
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *_: Any, **__: Any
@@ -110,3 +115,11 @@ class VariantsInferer(Inferer):
         shift = torch.where(columns, right, down)
         factor = torch.where(columns, scale, abs(scale))
         return ordered((edges - shift - 0.5) / factor + 0.5).clamp(0, 1)
+
+
+def _is_variant(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        return False
+    if not all(isinstance(part, int | float) for part in value):
+        return False
+    return 0.5 <= abs(value[0]) <= 2 and all(abs(shift) < 1 for shift in value[1:])

@@ -308,6 +308,22 @@ def test_variants_tell_how_sure_an_edge_is(bright, here, tmp_path):
     assert found["box_xyxy_px"] == pytest.approx([240, 90, 420, 180], abs=6)
 
 
+@pytest.mark.parametrize(("flip_prob", "spread"), [(0, False), (0.1, True)])
+def test_mirrored_variants_answer_where_the_training_mirrored_images_and_nowhere_else(
+    bright, here, tmp_path, flip_prob, spread
+):
+    config = yaml.safe_load((bright / "config.yaml").read_text()) | {"flip_prob": flip_prob}
+    (bright / "config.yaml").write_text(yaml.safe_dump(config))
+    options = {"ckpt_path": bright, "variants": [[1, 0, 0], [-1, 0, 0]]}
+    predict(tmp_path / "out", picture(tmp_path / "a.png"), **options)
+    # two variants have a standard deviation, one has none
+    assert (result_of(tmp_path / "out", "a")["result"]["uncertainty_px"] is not None) == spread
+
+
+def test_a_training_keeps_whether_it_mirrored_for_whoever_uses_its_weights(finished):
+    assert yaml.safe_load((finished[0] / "config.yaml").read_text())["flip_prob"] == 0.5
+
+
 def test_models_together_give_their_mean_box_and_how_far_they_lie_apart(bright, here, tmp_path):
     other = shutil.copytree(bright, tmp_path / "other")
     torch.save({"moved": torch.tensor([0.02])}, other / "model.pt")

@@ -91,7 +91,38 @@ def test_variants_are_moved_back_to_where_they_are_in_the_image():
     assert torch.equal(variants[0], bright_spot(images))
 
 
-@pytest.mark.parametrize("variants", [[[1, 0]], [1], [[0, 0, 0]], ["abc"]])
+def test_a_network_that_never_saw_mirrored_images_gets_no_mirrored_variant():
+    images = torch.zeros(1, 1, 100, 200)
+    images[0, 0, 30:50, 80:140] = 1
+    variants = [[-1, 0, 0], [1, 0, 0], [-0.9, 0.05, 0], [0.9, 0.02, 0]]
+    seen = VariantsInferer(variants, mirrored=False).variants(images, bright_spot)
+    assert torch.equal(seen, VariantsInferer(variants[1::2]).variants(images, bright_spot))
+    with pytest.raises(UserError, match=r"variants must hold one at least.*flip_prob above 0"):
+        VariantsInferer(variants[:1], mirrored=False)
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        *(
+            [[1, 0]],
+            [1],
+            [[0, 0, 0]],
+            ["abc"],
+            [["a", 0, 0]],
+            [[1, "b", 0]],
+            [[1, NAN, 0]],
+            [[NAN, 0, 0]],
+            [[1, 2, 0]],
+        ),
+        *(3, None, "abc"),
+    ],
+)
 def test_unusable_variants_are_refused(variants):
     with pytest.raises(UserError, match=r"variants must be a list of \[scale"):
         VariantsInferer(variants)
+
+
+def test_no_variants_at_all_are_refused():
+    with pytest.raises(UserError, match=r"variants must hold one at least that can be used, got \[\]"):
+        VariantsInferer([])
