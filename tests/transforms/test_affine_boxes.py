@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.transforms import Compose
 
+from pipelines.session import checked_config
 from transforms.boxes import RandAffineBatchd
 
 IDENTITY = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
@@ -43,6 +46,48 @@ def test_the_box_of_an_ellipse_moves_with_it_to_the_pixel(seed, shape, centre, h
     expected = moved["label"][0] * torch.tensor([width, height, width, height])
     # half a pixel at either side of an edge where the ellipse is cut into pixels, once before and once after
     assert extent(moved["image"]) == pytest.approx(expected.tolist(), abs=1.5)
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """The cardiac bundle's own random transforms, as train.yaml has them."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(ROOT)
+        return Compose(
+            checked_config("bundles/cardiac/train.yaml", {}).get_parsed_content("batch_transforms")
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.sampled_from([(96, 96), (80, 120), (120, 72)]),
+    centre=st.tuples(st.floats(0.45, 0.55), st.floats(0.45, 0.55)),
+    half=st.tuples(st.floats(0.1, 0.2), st.floats(0.1, 0.2)),
+    thorax=st.floats(0.2, 0.3),
+)
+def test_all_six_edges_stay_with_the_image_under_everything_that_training_draws(
+    recipe, seed, shape, centre, half, thorax
+):
+    """Mirrored, turned, enlarged, shifted, and changed in contrast, brightness and noise, all at once."""
+    torch.manual_seed(seed)
+    height, width = shape
+    (cx, cy), (a, b) = centre, half
+    box, high = (cx - a, cy - b, cx + a, cy + b), thorax * width / height
+    # a picture each of the heart, and of the circle about its middle row that the thorax's range is taken for
+    circle = ellipse(height, width, 0.5 - thorax, cy - high, 0.5 + thorax, cy + high)
+    pictures = torch.cat([ellipse(height, width, *box), circle], dim=1).expand(4, -1, -1, -1)
+    edges = torch.tensor([[*box, 0.5 - thorax, 0.5 + thorax]]).expand(4, -1)
+    moved = recipe({"image": pictures, "label": edges})
+    sides = torch.tensor([width, height] * 2 + [width] * 2)
+    for image, found in zip(moved["image"], moved["label"] * sides, strict=True):
+        left, _, right, _ = extent(halved(image[1:]))
+        assert [*extent(halved(image[:1])), left, right] == pytest.approx(found.tolist(), abs=1.5)
+
+
+def halved(image):
+    """What is nearer to the brightest than to the darkest, whatever the contrast, as (1, 1, height, width)."""
+    return (image > (image.min() + image.max()) / 2).float()[None]
 
 
 @settings(max_examples=10, deadline=None)
