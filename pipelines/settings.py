@@ -97,7 +97,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "pretrained": (_FOLDER[0], "a file"),
     "patients": (_FOLDER[0], "a table's file"),
     "cache_dir": (_is_text, "a folder"),
-    "thorax": (lambda v: v in (None, True, False), "true, false, or null for what the data set has"),
+    "thorax": (lambda v: v in (None, True, False), "True, False, or None for what the data set has"),
     "criterion": (("mse", "smooth_l1_giou").__contains__, "mse or smooth_l1_giou"),
     "rotate": (lambda v: _is_number(v) and 0 <= v <= 45, "a number of degrees from 0 to 45"),
     "shift": (lambda v: _is_number(v) and 0 <= v <= 0.5, "a number from 0 to 0.5"),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from pipelines.checks import xray
 from pipelines.checks.report import Finding, Report, require_trainable
+from pipelines.checks.xray_file import Examined
 from pipelines.datasets import heart
 from pipelines.datasets.datalist import Case
+from pipelines.datasets.heart_edges import knows_thorax
 from pipelines.errors import UserError
 
 FAR = 0.05  # how far a ratio may lie from its own boxes' before one of them is doubted
+SAME_SHAPE = 0.02  # of width by height: what rounding a resized image's sides may change
+NO_RATIO = "the network does not learn the cardiothoracic ratio"
 
 
 def check_cardiac(
@@ -40,13 +44,16 @@ def check_cardiac(
     """
     report = xray.start(dataset_dir, tracking_uri)
     try:
-        cases, problems = heart.scan_cases(dataset_dir)
+        cases, problems, sizes, strangers = heart.scan(dataset_dir)
     except UserError as error:
         return xray.add_layout_error(report, error)
     examined = xray.examine_set(report, cases, problems, quick)
     for case in cases:
-        report.add(xray.check_boxes(case["case"], [case["box"]], (1, 1), "error"))
-    report.add(check_thorax(cases))
+        size = sizes[case["case"]]
+        box = [value * side for value, side in zip(case["box"], (*size, *size), strict=True)]
+        report.add(xray.check_boxes(case["case"], [box], size, "error"))
+    report.add(check_shapes(sizes, examined))
+    report.add(check_thorax(cases, strangers))
     report.facts |= _facts(cases)
     try:
         split = heart.split_images(cases, report.facts["dataset_dir"], train_cases, val_cases)
@@ -55,6 +62,11 @@ def check_cardiac(
         report.add([Finding("error", "split", None, str(error), remedy)])
     else:
         xray.check_split(report, split, examined, quick)
+        if knows_thorax(cases) and not knows_thorax(split["train"]):
+            message = f"{heart.THORAX} has no range of any of the {len(split['train'])} images that train"
+            report.add(
+                [Finding("warning", "thorax", None, f"{message}: {NO_RATIO}", "add them, or split otherwise")]
+            )
     return report
 
 
@@ -76,14 +88,46 @@ def require(
     require_trainable(check_cardiac(dataset_dir, train_cases, val_cases, quick=True), "cardiac")
 
 
-def check_thorax(cases: Sequence[Case]) -> Iterator[Finding]:
-    """Yield what is wrong with the thorax's ranges, or that there are none."""
+def check_shapes(sizes: Mapping[str, tuple[float, float]], examined: Sequence[Examined]) -> Iterator[Finding]:
+    """Yield the cases whose boxes refer to an image of another shape than their file's; a square one fits all.
+
+    Args:
+        sizes: columns and rows that each box refers to.
+        examined: what is known of the files.
+    """
+    for result in examined:
+        (across, down), header = sizes[result.name], result.header
+        if header is None or not header.rows or across == down:
+            continue
+        wanted = header.columns / header.rows
+        if abs(across / down / wanted - 1) <= SAME_SHAPE:
+            continue
+        exchanged = abs(down / across / wanted - 1) <= SAME_SHAPE
+        message = f"img_shape_x x img_shape_y is {across:g} x {down:g}, the file has {header.columns} x {header.rows}"
+        message += ": they look exchanged" if exchanged else ", which is of another shape"
+        yield Finding("warning", "boxes", result.name, message, "check that row: x runs along the columns")
+
+
+def check_thorax(cases: Sequence[Case], strangers: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield what is wrong with the thorax's ranges, or that there are none.
+
+    Args:
+        cases: of the data set.
+        strangers: names in ``thorax.csv`` that are no case's.
+    """
+    if strangers:
+        message = f"{len(strangers)} names in thorax.csv are not in {heart.LABELS}, like '{strangers[0]}'"
+        yield Finding(
+            "warning", "thorax", None, f"{message}: they are left out", "mend the names, or remove their rows"
+        )
     if not any("thorax" in case for case in cases):
-        message = "there is no thorax.csv: the network does not learn the cardiothoracic ratio"
-        yield Finding("info", "thorax", None, message)
+        yield Finding("info", "thorax", None, f"there is no thorax.csv: {NO_RATIO}")
         return
     unknown = [case["case"] for case in cases if math.isnan(case["thorax"][0])]
-    if unknown:
+    if len(unknown) == len(cases):
+        message = f"thorax.csv has no range of any of the {len(cases)} cases: {NO_RATIO}"
+        yield Finding("warning", "thorax", None, message, "add them, or remove the table")
+    elif unknown:
         message = f"thorax.csv lacks {len(unknown)} of {len(cases)} cases, like '{unknown[0]}'"
         yield Finding("warning", "thorax", None, message, "they do not teach the cardiothoracic ratio")
     for case in cases:
@@ -93,16 +137,16 @@ def check_thorax(cases: Sequence[Case]) -> Iterator[Finding]:
 
 def _check_range(case: Case) -> Iterator[Finding]:
     (left, right), (x0, _, x1, _) = case["thorax"], case["box"]
-    text = f"the thorax's range ({left:.3f}, {right:.3f}) of the width"
+    text = f"the thorax's range ({left:.3g}, {right:.3g}) of the width"
     if left < -xray.SMALL_PART or right > 1 + xray.SMALL_PART:
         yield Finding("error", "thorax", case["case"], f"{text} leaves the image", "check that row")
     elif x0 < left or x1 > right:
-        message = f"{text} does not hold the heart's ({x0:.3f}, {x1:.3f})"
+        message = f"{text} does not hold the heart's ({x0:.3g}, {x1:.3g})"
         yield Finding("warning", "thorax", case["case"], message, "check both rows")
     ratio = (x1 - x0) / (right - left)
     if abs(ratio - case["cardiothoracic_ratio"]) > FAR:
         message = (
-            f"cardiothoracic_ratio is {case['cardiothoracic_ratio']:.3f}, yet its boxes give {ratio:.3f}"
+            f"cardiothoracic_ratio is {case['cardiothoracic_ratio']:.3g}, yet its boxes give {ratio:.3g}"
         )
         yield Finding("warning", "thorax", case["case"], message, "check both rows")
 

@@ -120,7 +120,10 @@ def _check_pixels(result: Examined, dataset: Any) -> Iterator[Finding]:
         yield Finding(severity, "pixels", result.name, message)
     if min(dataset.Rows, dataset.Columns) < SMALLEST:
         message = f"only {dataset.Columns} x {dataset.Rows} pixels: too few to judge a chest by"
-        yield Finding("warning", "pixels", result.name, message)
+        severity = (
+            "warning" if dataset.Rows * dataset.Columns > 1 else "error"
+        )  # an image of one value is not read
+        yield Finding(severity, "pixels", result.name, message, NEW_COPY)
 
 
 def _check_header(result: Examined, dataset: Any) -> Iterator[Finding]:

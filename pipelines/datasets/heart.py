@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pipelines.datasets.datalist import Case, Split, require_whole
 from pipelines.datasets.splits import in_proportion, split_cases
@@ -34,6 +35,22 @@ MEND = (
     "put rsna_heart_detection.csv into the folder of the pneumonia challenge's files,\n"
     "or run `python -m pipelines phantom cardiac DIR` and then add `--dataset_dir DIR`"
 )
+
+
+class Scan(NamedTuple):
+    """What the tables of a folder say.
+
+    Attributes:
+        cases: those that the table lists, files there or not.
+        problems: what is wrong with rows.
+        sizes: columns and rows of the image that each case's pixels refer to.
+        strangers: names in ``thorax.csv`` that the table does not list.
+    """
+
+    cases: list[Case]
+    problems: list[str]
+    sizes: dict[str, tuple[float, float]]
+    strangers: list[str]
 
 
 def read_cases(dataset_dir: str | Path) -> list[Case]:
@@ -74,7 +91,10 @@ def split_images(
     if train_cases is None and val_cases is None:
         named = [read_subjects(Path(dataset_dir).expanduser(), side) for side in ("train", "val")]
         if all(names is not None for names in named):
-            return split_cases(cases, *named)
+            try:
+                return split_cases(cases, *named)
+            except UserError as error:
+                raise UserError(f"train_subjects and val_subjects (.npy) in {dataset_dir}: {error}") from None
         if any(names is not None for names in named):
             raise UserError(
                 f"{dataset_dir} has one of train_subjects.npy and val_subjects.npy; add the other, or remove it"
@@ -104,15 +124,22 @@ def read_subjects(root: Path, side: str) -> list[str] | None:
         if subjects.dtype.kind != "U" or subjects.ndim != 1 or not subjects.size:
             raise ValueError(f"it holds {subjects.dtype} of shape {subjects.shape}")
     except (OSError, ValueError, EOFError) as error:
+        # NumPy advises to load objects, which runs what they hold
+        told = "it holds Python objects, or is none of NumPy's" if "allow_pickle" in str(error) else error
         raise UserError(
-            f"{path}: expected an array of names, got another file ({error});\n"
+            f"{path}: expected an array of names, got another file ({told});\n"
             "save it with `numpy.save(path, numpy.array(names, dtype=str))`"
         ) from None
     return [str(name) for name in subjects]
 
 
 def scan_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
-    """Return the cases that the table lists, files there or not, and what is wrong with its rows.
+    """Return the cases and problems of :func:`scan`."""
+    return scan(dataset_dir)[:2]
+
+
+def scan(dataset_dir: str | Path) -> Scan:
+    """Return what the tables say, whatever is wrong with single rows.
 
     Raises:
         UserError: there is no such folder, no table in it, or a table that cannot be read.
@@ -121,18 +148,19 @@ def scan_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
     table = read_table(path, (*COLUMNS, "name"))
     values, _ = numbers(table, COLUMNS)
     cases: dict[str, Case] = {}
-    sizes: dict[str, float] = {}
+    sizes: dict[str, tuple[float, float]] = {}
     problems: list[str] = []
     for index, (name, row) in enumerate(zip(table["name"], values.tolist(), strict=True)):
         try:
             if name in cases:
                 raise UserError("it is listed twice; keep one of the rows")
             cases[name] = {"case": name, "image": image_path(root, name), "box": _box(*row)}
-            sizes[name] = row[4]
+            sizes[name] = (row[4], row[5])
         except UserError as error:
-            problems.append(f"{path.name}: row {index + 2}, '{name}': {error}")  # row 1 names the columns
-    problems += _add_thorax(cases, sizes, root)
-    return list(cases.values()), problems
+            problems.append(f"{path.name}: row {index + 2}, {name!r}: {error}")  # row 1 names the columns
+    wrong, named = _add_thorax(cases, sizes, root)
+    known = set(table["name"])
+    return Scan(list(cases.values()), problems + wrong, sizes, [name for name in named if name not in known])
 
 
 def _box(x0: float, y0: float, width: float, height: float, columns: float, rows: float) -> list[float]:
@@ -146,11 +174,13 @@ def _box(x0: float, y0: float, width: float, height: float, columns: float, rows
     return [x0 / columns, y0 / rows, (x0 + width) / columns, (y0 + height) / rows]
 
 
-def _add_thorax(cases: dict[str, Case], sizes: dict[str, float], root: Path) -> list[str]:
-    """Add what ``thorax.csv`` says, NaN for who is not in it; return what is wrong with its rows."""
+def _add_thorax(
+    cases: dict[str, Case], sizes: dict[str, tuple[float, float]], root: Path
+) -> tuple[list[str], list[str]]:
+    """Add what ``thorax.csv`` says, NaN for who is not in it; return what is wrong with its rows, and its names."""
     path = find_table(root, THORAX)
     if path is None:
-        return []
+        return [], []
     problems: list[str] = []
     for case in cases.values():
         case |= {"thorax": [math.nan, math.nan], "cardiothoracic_ratio": math.nan}
@@ -160,12 +190,12 @@ def _add_thorax(cases: dict[str, Case], sizes: dict[str, float], root: Path) -> 
     for index, (name, (x0, x1, ratio)) in enumerate(zip(table["name"], values.tolist(), strict=True)):
         if odd[index] or x1 <= x0 or math.isnan(x0) != math.isnan(x1) or ratio <= 0:
             message = "expected thorax_x0 below thorax_x1 and a ratio above 0, or blanks"
-            problems.append(f"{path.name}: row {index + 2}, '{name}': {message}")
+            problems.append(f"{path.name}: row {index + 2}, {name!r}: {message}")
         elif twice[index]:
-            problems.append(f"{path.name}: row {index + 2}, '{name}': it is listed twice; keep one row")
+            problems.append(f"{path.name}: row {index + 2}, {name!r}: it is listed twice; keep one row")
         elif name in cases:
             cases[name] |= {
-                "thorax": [x0 / sizes[name], x1 / sizes[name]],
+                "thorax": [x0 / sizes[name][0], x1 / sizes[name][0]],
                 "cardiothoracic_ratio": ratio,
             }
-    return problems
+    return problems, table["name"].tolist()

@@ -57,13 +57,16 @@ def require(
     from pipelines.session import running_parser
 
     cardiac.require(dataset_dir, train_cases, val_cases)
-    known = knows_thorax(heart.load_split(dataset_dir, train_cases, val_cases)["train"])
-    if thorax and not known:
-        raise UserError(
-            f"thorax is true, but no case that trains has a range in {dataset_dir}/{heart.THORAX}.\n"
-            "Add that table, or leave --thorax away: the heart's box is learnt without it."
-        )
+    train = heart.load_split(dataset_dir, train_cases, val_cases)["train"]
+    known = knows_thorax(train)
     if not known:
-        message = "There is no %s: the box is learnt alone, and no cardiothoracic ratio will be given."
-        logger.warning(message, heart.THORAX)
+        lacks = f"{heart.THORAX} has no range of any of the {len(train)} images that train"
+        lacks = lacks if "thorax" in train[0] else f"there is no {heart.THORAX}"
+        if thorax:
+            raise UserError(
+                f"thorax is true, but {lacks} in {dataset_dir}.\n"
+                "Add their ranges, or leave --thorax away: the heart's box is learnt without them."
+            )
+        message = "The box is learnt alone, and no cardiothoracic ratio will be given: %s."
+        logger.warning(message, lacks)
     running_parser().config["thorax"] = known if thorax is None else thorax

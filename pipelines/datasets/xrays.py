@@ -6,6 +6,7 @@ rest comes from the tables and is what JSON can hold (numbers, text, lists), wit
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,10 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         ) from None
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not a CSV table ({error}); get a fresh copy of it") from None
+    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of values without a column
+        raise UserError(
+            f"{path}: its rows hold more values than its first line names columns; mend that line"
+        )
     table.columns = [str(column).strip() for column in table.columns]
     for column in columns:
         if column not in table:
@@ -92,8 +97,9 @@ def image_path(root: Path, name: str) -> str:
     """Return the path of the DICOM file of the case ``name``, which may hold dots.
 
     Raises:
-        UserError: the name is blank, or would lead out of the folder.
+        UserError: the name is blank, no file can have it, or it would lead out of the folder.
     """
-    if not name or not re.fullmatch(r"[^/\\:\0]+", name) or name in (".", ".."):
+    plain = re.fullmatch(r"[^/\\:]+", name) and name.isprintable() and len(os.fsencode(f"{name}.dcm")) <= 255
+    if not plain or name in (".", ".."):
         raise UserError(f"expected the name of a file in {IMAGES} without its suffix, got {name!r}")
     return str(root / IMAGES / f"{name}.dcm")

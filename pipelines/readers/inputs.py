@@ -155,6 +155,8 @@ def _expand_images(path: Path) -> Iterator[ImageInput]:
 def _file_problem(path: Path) -> str | None:
     if not path.exists():
         return "no such file or folder; check the path"
+    if path.suffix.lower() == ".zip":
+        return f"expected {READS_IMAGES}, got a zip; unpack it and name its folder"
     return None if path.is_file() and _is_image(path) else f"expected {READS_IMAGES}"
 
 

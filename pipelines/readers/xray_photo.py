@@ -52,7 +52,10 @@ def _picture(image: Any, size: int | None) -> Picture:
     else:
         grey, notes = _grey(ImageOps.exif_transpose(image))
         picture = whole(grey, replace(header, rows=grey.height, columns=grey.width))
-        notes = [*notes, "turned upright as the file's EXIF orientation says"]
+        notes = [
+            *notes,
+            "turned upright as the file's EXIF orientation says; pixels are those of the upright picture",
+        ]
     return replace(picture, header=replace(picture.header, warnings=(*header.warnings, *notes)))
 
 

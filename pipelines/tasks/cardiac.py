@@ -31,7 +31,7 @@ SPACING_NOTES = {
     "ImagerPixelSpacing": f"ImagerPixelSpacing {_IN_DETECTOR}",
     "NominalScannedPixelSpacing": f"NominalScannedPixelSpacing {_IN_DETECTOR}",
 }
-NOT_LEARNT = "not learnt: the training had no thorax.csv"
+NOT_LEARNT = "not learnt: the network was trained without ranges of the thorax (thorax.csv)"
 
 
 class CardiacTask:
@@ -65,7 +65,8 @@ def cardiac_result(answers: np.ndarray, header: XrayHeader) -> dict[str, Any]:
     """Return the ``result`` of ``result.json`` for one X-ray.
 
     Pixels are the input's own, counted from the left upper corner of its first pixel: x runs along its columns to the
-    right and y along its rows down; mm likewise.
+    right and y along its rows down; mm likewise. Of a PNG or JPEG that is turned by its EXIF orientation they are those
+    of the upright picture, as viewers show it.
 
     Args:
         answers: (M, V, 4 or 6) edges as fractions of width and height, of each model and test-time variant; the result

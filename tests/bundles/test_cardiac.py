@@ -20,12 +20,14 @@ from PIL import Image
 
 from pipelines import checkpoints
 from pipelines.__main__ import main
+from pipelines.checks.cardiac import check_cardiac
 from pipelines.datasets.datalist import write_datalist
 from pipelines.datasets.heart import load_split
 from pipelines.errors import UserError
 from pipelines.launch import run_bundle
 from pipelines.phantoms.xray import write_heart_phantom
 from pipelines.runs import read_tracking
+from pipelines.tasks.cardiac import NOT_LEARNT
 
 REAL = os.environ.get("REAL_DATA_DIR")
 # a ResNet of a few thousand weights on 32 x 32 pixels
@@ -162,7 +164,10 @@ def test_a_training_stopped_and_resumed_ends_as_if_it_had_never_stopped(
 
 def test_without_thorax_csv_the_box_is_learnt_alone_and_that_is_said(boxes_alone, here, tmp_path, capfd):
     run_dir = train(boxes_alone, tmp_path, max_epochs=1, criterion="mse")
-    assert "There is no thorax.csv: the box is learnt alone" in capfd.readouterr().err
+    assert (
+        "The box is learnt alone, and no cardiothoracic ratio will be given: there is no thorax.csv"
+        in " ".join(capfd.readouterr().err.split())
+    )
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["thorax"] is False
     evaluate(run_dir)
     names = json.loads((run_dir / "metrics.json").read_text())["metrics"]
@@ -171,7 +176,7 @@ def test_without_thorax_csv_the_box_is_learnt_alone_and_that_is_said(boxes_alone
     predict(tmp_path / "out", next((boxes_alone / "stage_2_train_images").iterdir()), ckpt_path=run_dir)
     found = result_of(tmp_path / "out", first_case(tmp_path / "out"))
     assert found["result"]["cardiothoracic_ratio"] is None
-    assert found["result"]["ratio_note"] == "not learnt: the training had no thorax.csv"
+    assert found["result"]["ratio_note"] == NOT_LEARNT
 
 
 def first_case(out):
@@ -180,10 +185,23 @@ def first_case(out):
 
 def test_the_thorax_asked_for_and_not_there_is_refused(boxes_alone, here, tmp_path):
     with pytest.raises(
-        UserError, match=r"thorax is true, but no case that trains has a range[\s\S]*leave --thorax"
+        UserError, match=r"thorax is true, but there is no thorax.csv in [\s\S]*leave --thorax"
     ):
         train(boxes_alone, tmp_path, thorax=True)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_thorax_csv_without_any_image_that_trains_is_told_as_that(boxes_alone, here, tmp_path):
+    name = load_split(boxes_alone)["val"][0]["case"]
+    table = f"name,thorax_x0,thorax_x1,cardiothoracic_ratio\n{name},6,58,0.5\n"
+    (boxes_alone / "thorax.csv").write_text(table)
+    with pytest.raises(
+        UserError, match=r"true, but thorax.csv has no range of any of the 8 images that train in"
+    ):
+        train(boxes_alone, tmp_path, thorax=True)
+    (finding,) = [f for f in check_cardiac(boxes_alone).findings if "that train" in f.message]
+    assert (finding.severity, finding.check) == ("warning", "thorax")
+    assert "no range of any of the 8 images that train: the network does not learn the" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -194,7 +212,7 @@ def test_the_thorax_asked_for_and_not_there_is_refused(boxes_alone, here, tmp_pa
         ({"scale": [1.2, 0.8]}, "scale must be two numbers from 0.5 to 2"),
         ({"rotate": -5}, "rotate must be a number of degrees"),
         ({"shift": 2}, "shift must be a number from 0 to 0.5"),
-        ({"thorax": "yes"}, "thorax must be true, false, or null"),
+        ({"thorax": "yes"}, "thorax must be True, False, or None"),
         ({"size": 8}, "size must be a whole number of pixels from 32"),
         ({"train_cases": ["1.2.276.0.11"]}, "train_cases names case '1.2.276.0.11'.*did you mean"),
         ({"dataset_dir": "/nowhere/heart"}, r"no data set .*/nowhere/heart[\s\S]*phantom cardiac"),
@@ -289,6 +307,22 @@ def test_the_box_is_in_the_files_own_pixels_rows_and_columns_never_swapped(brigh
     assert (found["bundle"], found["input"]) == ("cardiac", "a.b.png")
     with Image.open(tmp_path / "out" / "a.b" / "overlay.png") as overlay:
         assert overlay.width > overlay.height
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_the_box_of_a_picture_that_exif_turns_is_in_the_upright_pictures_pixels(
+    bright, here, tmp_path, suffix
+):
+    upright = Image.open(picture(tmp_path / "a.png"))  # 600 columns x 300 rows
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned to the left, to be shown turned to the right
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / f"b{suffix}", exif=exif)
+    predict(tmp_path / "out", tmp_path / f"b{suffix}", ckpt_path=bright, variants=[[1, 0, 0]])
+    found = result_of(tmp_path / "out", "b")
+    assert found["result"]["box_xyxy_px"] == pytest.approx([240, 90, 420, 180], abs=5)
+    assert [
+        text for text in found["warnings"] if "EXIF" in text and "pixels are those of the upright" in text
+    ]
 
 
 def test_evaluation_scores_the_very_box_that_prediction_gives(bright, hearts, here, tmp_path):

@@ -313,6 +313,80 @@ def test_a_box_outside_the_image_is_an_error_for_hearts_and_a_warning_for_lungs(
     assert [entry[:2] for entry in found(check_pneumonia(lungs), "boxes")] == [("warning", name)]
 
 
+def heart_row(hearts: Path, **values: object) -> str:
+    """Replace fields of the first row of the table, and return its name."""
+    lines = (hearts / heart.LABELS).read_text().splitlines()
+    row = dict(zip(lines[0].split(","), lines[1].split(","), strict=True)) | {
+        k: str(v) for k, v in values.items()
+    }
+    (hearts / heart.LABELS).write_text("\n".join([lines[0], ",".join(row.values()), *lines[2:]]))
+    return row["name"]
+
+
+def set_size(path: Path, columns: int, rows: int) -> None:
+    def edit(dataset):
+        dataset.Rows, dataset.Columns = rows, columns
+        dataset.PixelData = (
+            np.random.default_rng(0).integers(0, 255, (rows, columns), dtype=np.uint8).tobytes()
+        )
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+    change(path, edit)
+
+
+def test_the_aspect_of_a_hearts_box_is_judged_in_pixels(hearts):
+    # the same box of 100 x 40 pixels, in an image of 120 x 48 and in one of 400 x 400
+    name = heart_row(hearts, x0=10, y0=4, w=100, h=40, img_shape_x=120, img_shape_y=48)
+    set_size(hearts / "stage_2_train_images" / f"{name}.dcm", 240, 96)
+    assert found(check_cardiac(hearts), "boxes") == []  # 2.5 times as wide as high
+    heart_row(hearts, x0=10, y0=4, w=100, h=20, img_shape_x=120, img_shape_y=48)
+    ((severity, case, message),) = found(check_cardiac(hearts), "boxes")
+    assert (severity, case) == ("warning", name)
+    assert message == "the box (10, 4, 110, 24) is 5 times as wide as high"  # of the fractions, only twice
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ((200, 300), "look exchanged"),
+        ((300, 100), "of another shape"),
+        ((300, 200), None),
+        ((224, 224), None),
+    ],
+)
+def test_an_image_size_of_another_shape_than_the_files_is_told(hearts, named, says):
+    name = heart_row(hearts, x0=60, y0=40, w=60, h=50, img_shape_x=named[0], img_shape_y=named[1])
+    set_size(hearts / "stage_2_train_images" / f"{name}.dcm", 151, 100)  # 3 : 2, but for rounding
+    messages = [entry[2] for entry in found(check_cardiac(hearts), "boxes")]
+    assert len(messages) == bool(says)
+    assert not says or (says in messages[0] and "the file has 151 x 100" in messages[0])
+
+
+@pytest.mark.parametrize(("side", "severity"), [(0, "error"), (1, "error"), (2, "warning")])
+def test_an_image_of_no_or_one_pixel_is_an_error_and_a_tiny_one_a_warning(hearts, side, severity):
+    name = heart_row(hearts, img_shape_x=300)
+    set_size(hearts / "stage_2_train_images" / f"{name}.dcm", side, side)
+    ((found_severity, case, message),) = found(check_cardiac(hearts), "pixels")
+    assert (found_severity, case) == (severity, name)
+    assert message == f"only {side} x {side} pixels: too few to judge a chest by"
+
+
+def test_names_of_thorax_csv_that_no_image_has_are_told(hearts):
+    path = hearts / heart.THORAX
+    path.write_text(path.read_text().replace("1.2.276.0.2,", "1.2.276.0.2.dcm,"))
+    messages = [
+        message for severity, _, message in found(check_cardiac(hearts), "thorax") if severity == "warning"
+    ]
+    assert messages[0].startswith(
+        "1 names in thorax.csv are not in rsna_heart_detection.csv, like '1.2.276.0.2.dcm'"
+    )
+    path.write_text("name,thorax_x0,thorax_x1,cardiothoracic_ratio\nx,1,2,\n")
+    messages = [
+        message for severity, _, message in found(check_cardiac(hearts), "thorax") if severity == "warning"
+    ]
+    assert "thorax.csv has no range of any of the 6 cases" in messages[1]
+
+
 def test_thorax_faults_and_its_absence_are_told(hearts):
     rows = (hearts / heart.THORAX).read_text().splitlines()
     name = rows[1].split(",")[0]

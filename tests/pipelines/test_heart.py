@@ -69,6 +69,8 @@ def test_nan_goes_through_a_datalist(root, tmp_path):
         ("heart,1,1,5,5,d,0,9", "img_shape_x and img_shape_y must be above 0"),
         ("heart,1,1,5,5,b,9,9", "'b': it is listed twice"),
         ("heart,1,1,5,5,../b,9,9", "expected the name of a file"),
+        ('heart,1,1,5,5,"d\ne",9,9', r"row 5, 'd\\ne': expected the name of a file"),
+        (f"heart,1,1,5,5,{'é' * 126},9,9", "expected the name of a file"),  # 252 bytes and .dcm: one too many
         ("heart,1,1,5,5,d,9,9", "case 'd': its image is missing"),
     ],
 )
@@ -122,6 +124,22 @@ def test_the_default_split_has_the_recipes_share(tmp_path, count, train):
     split = heart.split_images([{"case": str(i), "image": f"{i}.dcm"} for i in range(count)], tmp_path)
     assert [case["case"] for case in split["train"]] == [str(i) for i in range(train)]
     assert len(split["val"]) == count - train
+
+
+def test_rows_that_are_longer_than_the_first_line_are_refused(root):
+    rows = "".join(f"extra,{row}\n" for row in ROWS.splitlines())
+    (root / heart.LABELS).write_text(HEADER + rows)
+    with pytest.raises(UserError, match="its rows hold more values than its first line names columns"):
+        heart.read_cases(root)
+
+
+def test_a_fault_of_the_files_of_subjects_names_them_and_no_setting_alone(root):
+    np.save(root / "train_subjects.npy", np.array(["b.dcm"]))
+    np.save(root / "val_subjects.npy", np.array(["c.d"]))
+    with pytest.raises(
+        UserError, match=r"train_subjects and val_subjects \(.npy\) in .*case 'b.dcm', which is not in"
+    ):
+        heart.load_split(root)
 
 
 @needs_real

@@ -67,7 +67,9 @@ def test_the_answer_is_the_mean_of_the_variants_and_their_spread_the_uncertainty
 def test_a_box_alone_has_no_ratio_and_says_why():
     found = result([EDGES[:4]])
     assert (found["cardiothoracic_ratio"], found["thorax_x_px"]) == (None, None)
-    assert found["ratio_note"] == "not learnt: the training had no thorax.csv"
+    assert (
+        found["ratio_note"] == "not learnt: the network was trained without ranges of the thorax (thorax.csv)"
+    )
 
 
 @pytest.mark.parametrize(

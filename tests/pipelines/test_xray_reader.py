@@ -120,6 +120,11 @@ def test_nothing_to_read_says_what_is_read_and_where_images_are(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"notes\.txt: expected a DICOM, PNG or JPEG file"):
         find_images([tmp_path / "notes.txt"])
+    (tmp_path / "study.zip").write_bytes(b"PK")
+    with pytest.raises(
+        UserError, match=r"study\.zip: expected a DICOM, PNG or JPEG file, got a zip; unpack it"
+    ):
+        find_images([tmp_path / "study.zip"])
     with pytest.raises(UserError, match="holds nothing to read; expected a DICOM, PNG or JPEG file"):
         find_images([tmp_path])
     (tmp_path / "stage_2_train_images").mkdir()
