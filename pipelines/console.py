@@ -22,6 +22,10 @@ def quiet() -> None:
     # ignite announces each run of an engine, and each exception before it is raised to us
     for name in ("ignite", "monai.engines"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # what nibabel mends in a header, without the file's name: readers and checks tell what matters
+    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
+    # letters of a case's name that the pictures' font lacks
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")
     for name in ("alembic", "mlflow.store.db", "mlflow.system_metrics"):  # start-up notes
         logging.getLogger(name).setLevel(logging.ERROR)
     # MONAI repeats what stands on the command line, which may be an address with a password

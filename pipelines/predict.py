@@ -241,7 +241,8 @@ def _say(console: Console, colour: str, status: str, case: str, text: str) -> No
     from rich.text import Text
 
     # As Text, because brackets in a file's name would be read as markup.
-    line = Text.assemble((f"{status:<8}", colour), f"{case}  {text}")
+    name = case if case.isprintable() else repr(case)[1:-1]  # one line, whatever a file is called
+    line = Text.assemble((f"{status:<8}", colour), f"{name}  {text}")
     console.print(line, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,21 @@ def test_every_dependency_has_one_pin_inside_its_range(
         versions = pinned.get(canonicalize_name(wanted.name), [])
         assert len(versions) == 1, f"{wanted.name} is pinned {len(versions)} times for Python {python}"
         assert wanted.specifier.contains(versions[0]), f"{wanted} excludes the pinned {versions[0]}"
+
+
+def test_every_package_that_is_imported_is_a_dependency() -> None:
+    imported = set().union(
+        *(imported_packages(f) for p in ("pipelines", "transforms") for f in (ROOT / p).rglob("*.py"))
+    )
+    of_module = packages_distributions()
+    imported -= sys.stdlib_module_names | {"pipelines", "transforms", "."}
+    sections = [
+        ("options", "install_requires"),
+        *(("options.extras_require", e) for e in ("openvino", "onnxruntime")),
+    ]
+    wanted = {canonicalize_name(r.name) for section in sections for r in ranges(*section)}
+    missing = {m for m in imported if not {canonicalize_name(d) for d in (m, *of_module.get(m, []))} & wanted}
+    assert missing == set()
 
 
 @pytest.mark.parametrize("path", BUNDLE_CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")

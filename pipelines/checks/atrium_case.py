@@ -13,6 +13,7 @@ from pipelines.checks.report import Finding
 from pipelines.datasets.datalist import missing_files
 from pipelines.datasets.msd import SUFFIXES
 from pipelines.errors import UserError
+from pipelines.readers.geometry import corner_distance, is_one_grid, spacing_mm
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -76,24 +77,28 @@ def check_geometry(image: nib.Nifti1Header, label: nib.Nifti1Header) -> Iterator
         message = f"image and label differ in shape: {shape} and {other}"
         yield Finding("error", "geometry", None, message, "resample the label onto the image's grid")
         return
-    affine = nifti.affine_of(image)
-    distance = nifti.corner_distance(affine, nifti.affine_of(label), shape)
+    affines = nifti.affine_of(image), nifti.affine_of(label)
+    distance = corner_distance(*affines, shape)
     if distance > nifti.AFFINE_TOLERANCE_MM:
-        severe = distance > nifti.AFFINE_TOLERANCE_VOXELS * min(nifti.spacing_of(affine))
         message = f"image and label differ in affine: their corners lie up to {distance:.4g} mm apart"
         remedy = "copy the image's header to the label if their voxels do match, else resample the label"
-        yield Finding("error" if severe else "warning", "geometry", None, message, remedy)
+        yield Finding(
+            "warning" if is_one_grid(*affines, shape) else "error", "geometry", None, message, remedy
+        )
 
 
 def check_image(pixels: np.ndarray) -> Iterator[Finding]:
-    """Yield NaN, infinity and a constant intensity."""
+    """Yield NaN, infinity, and an image of one or two values alone."""
     import numpy as np
 
+    low, high = pixels.min(), pixels.max()
     if bad := int(np.count_nonzero(~np.isfinite(pixels))):
         yield Finding("error", "nan", None, f"image has {bad} voxels of NaN or infinity", "replace them by 0")
-    elif pixels.min() == pixels.max():
-        message = f"image is constant: every voxel is {pixels.flat[0]:g}"
-        yield Finding("error", "constant", None, message, nifti.FRESH)
+    elif low == high:
+        yield Finding("error", "constant", None, f"image is constant: every voxel is {low:g}", nifti.FRESH)
+    elif not ((pixels > low) & (pixels < high)).any():
+        message = f"image holds {low:g} and {high:g} alone, as a mask does"
+        yield Finding("error", "constant", None, message, "give the image that it was drawn on")
 
 
 def check_label(pixels: np.ndarray, volume_ml: float) -> Iterator[Finding]:
@@ -142,8 +147,9 @@ def _examine_pixels(result: Examined, case: dict[str, str], kind: str, header: n
         result.findings.append(Finding("error", "nifti", result.name, f"{kind} {error}", nifti.FRESH))
         return
     if kind == "image":
-        result.findings += _named(result.name, check_image(pixels))
-        content = np.asfortranarray(pixels, dtype=np.float32)
+        with np.errstate(over="ignore"):  # too large a number becomes infinity, and is told as that
+            content = np.asfortranarray(pixels, dtype=np.float32)
+        result.findings += _named(result.name, check_image(content))
         result.fingerprint = (pixels.shape, hashlib.sha256(content.T.data).hexdigest())
     else:
         voxel_mm3 = abs(np.linalg.det(nifti.affine_of(header)[:3, :3]))
@@ -167,7 +173,7 @@ def _describe(result: Examined, header: nib.Nifti1Header) -> None:
 
     affine, shape = nifti.affine_of(header), header.get_data_shape()
     order = np.argsort(nib.io_orientation(affine)[:, 0])
-    edges = nifti.spacing_of(affine)
+    edges = spacing_mm(affine)
     result.spacing = tuple(edges[axis] for axis in order)
     result.orientation = "".join(nib.aff2axcodes(affine))
     result.extent_mm = tuple(float(edges[axis] * shape[axis]) for axis in order)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import itertools
 import math
 import zlib
 from collections.abc import Iterator
@@ -17,16 +16,14 @@ from typing import TYPE_CHECKING
 
 from pipelines.checks.report import Finding
 from pipelines.errors import UserError
+from pipelines.readers.geometry import check_affine, spacing_mm
+from pipelines.readers.nifti import apart
 
 if TYPE_CHECKING:
     import nibabel as nib
     import numpy as np
 
 AFFINE_TOLERANCE_MM = 1e-3
-AFFINE_TOLERANCE_VOXELS = 0.1
-# The qform stores a rotation as three 32-bit numbers; near a half turn their rounding alone moves a corner by
-# a fifth of a voxel, so only half a voxel is worth a word.
-QFORM_TOLERANCE_VOXELS = 0.5
 SPACING_TOLERANCE = 0.01
 OTHER_UNITS = {1: "metres", 3: "micrometres"}  # xyzt_units, the three lowest bits; 0 is unknown, 2 mm
 FRESH = "get a fresh copy of the file"
@@ -102,6 +99,9 @@ def check_header(header: nib.Nifti1Header) -> Iterator[Finding]:
         yield Finding("error", "dimensions", None, f"has {len(shape)} dimensions {shape}, expected 3", remedy)
     elif min(shape) < 1:
         yield Finding("error", "dimensions", None, f"holds no voxel: its shape is {shape}", FRESH)
+    elif min(shape) < 2:
+        message = f"is a single slice: its shape is {shape}"
+        yield Finding("error", "dimensions", None, message, "give the whole volume")
     if int(header["datatype"]) not in _scalar_codes():
         message = f"has datatype code {int(header['datatype'])}, expected whole or floating-point numbers"
         yield Finding("error", "datatype", None, message, "convert it to int16 or float32")
@@ -120,21 +120,6 @@ def affine_of(header: nib.Nifti1Header) -> np.ndarray:
     return header.get_best_affine()
 
 
-def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
-    """Return the voxel's edge lengths in mm, in the order of the array's axes."""
-    import numpy as np
-
-    return tuple(float(edge) for edge in np.linalg.norm(affine[:3, :3], axis=0))
-
-
-def corner_distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Return in mm how far apart two (4, 4) affines put a corner voxel of a 3-D ``shape``, at most."""
-    import numpy as np
-
-    corners = np.array([[*corner, 1] for corner in itertools.product(*((0, size - 1) for size in shape))])
-    return float(np.linalg.norm(corners @ (first - second).T, axis=1).max())
-
-
 def _check_affine(header: nib.Nifti1Header, pixdim: list[float]) -> Iterator[Finding]:
     import numpy as np
 
@@ -145,7 +130,7 @@ def _check_affine(header: nib.Nifti1Header, pixdim: list[float]) -> Iterator[Fin
     try:
         affine = affine_of(header)
         usable = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9
-        other = header.get_qform() if sform and qform else affine
+        distance = apart(header)
     except ValueError as error:  # nibabel's HeaderDataError is one
         yield Finding("error", "affine", None, f"has an unusable qform ({error})", FRESH)
         return
@@ -153,13 +138,17 @@ def _check_affine(header: nib.Nifti1Header, pixdim: list[float]) -> Iterator[Fin
         message = f"has a singular or non-finite affine, its rows {_numbers(affine[:3].ravel())}"
         yield Finding("error", "affine", None, message, "mend its sform")
         return
-    spacing = spacing_of(affine)
+    try:
+        check_affine(affine)
+    except UserError as error:  # what prediction refuses gives wrong mm and mL in a training as well
+        message, _, remedy = str(error).rpartition("; ")
+        yield Finding("error", "affine", None, message, remedy)
+        return
+    spacing = spacing_mm(affine)
     if not np.allclose(spacing, pixdim, rtol=SPACING_TOLERANCE, atol=0):
         message = f"pixdim says {_numbers(pixdim)} mm, the affine {_numbers(spacing)} mm, which counts"
         yield Finding("warning", "affine", None, message, "mend the one that is wrong")
-    elif (distance := corner_distance(affine, other, header.get_data_shape())) > QFORM_TOLERANCE_VOXELS * min(
-        spacing
-    ):
+    elif distance:
         message = f"sform and qform disagree by up to {distance:.3g} mm; the sform counts"
         yield Finding("warning", "affine", None, message, "copy the right one onto the other")
 

@@ -35,7 +35,8 @@ class VolumeCache(Sequence):
     Images are held as float16 and labels as uint8.
 
     Raises:
-        UserError: when a case cannot be prepared, its image is not finite, its label not 0 and 1, or the disk full.
+        UserError: when a case cannot be prepared, its image is not finite, its label not 0 and 1, empty or of another
+            shape, or the disk full.
     """
 
     def __init__(self, data: Sequence[dict], transform: Callable, memory_limit_gb: float = 8.0) -> None:
@@ -81,6 +82,16 @@ def _require_usable(case: str, image: torch.Tensor, label: torch.Tensor) -> None
         raise UserError(
             f"Case '{case}' cannot be trained on: its image holds voxels that are no numbers.\n"
             "Check the data set with `python -m pipelines check`."
+        )
+    if image.shape[1:] != label.shape[1:]:
+        raise UserError(
+            f"Case '{case}' cannot be trained on: on the network's grid its image has {tuple(image.shape[1:])} voxels "
+            f"and its label {tuple(label.shape[1:])}.\nGive both the same affine."
+        )
+    if not bool(label.any()):
+        raise UserError(
+            f"Case '{case}' cannot be trained on: its label holds no voxel on the network's grid.\n"
+            "Outline it, or take it out of the data set; check that with `python -m pipelines check`."
         )
     if not bool(((label == 0) | (label == 1)).all()):
         raise UserError(

@@ -15,6 +15,7 @@ from pipelines.evaluation.overlays import Excerpt, draw_excerpt, excerpt
 from pipelines.evaluation.results import write_results
 from pipelines.evaluation.scores import CaseScores, draw_notable
 from pipelines.evaluation.segmentation import score_case, summarise_cases
+from pipelines.readers.geometry import is_one_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ def _require_masks_on_one_grid(item: Mapping[str, Any], case: str) -> None:
             )
     for key in ("pred", "original"):
         same_shape = item[key].shape == reference.shape
-        if not same_shape or not np.allclose(item[key].affine, reference.affine, atol=1e-3):
+        if not same_shape or not is_one_grid(reference.affine, item[key].affine, reference.shape[1:]):
             raise UserError(
                 f"'{key}' of case '{case}' must lie on the grid of its label {tuple(reference.shape[1:])}, "
                 f"got {tuple(item[key].shape[1:])}{' with another affine' if same_shape else ''}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -14,12 +15,25 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING_RANGE_MM = (0.05, 50.0)
 # Cosine between two axes. The error of the volume in mL, 1 - sqrt(1 - cos^2), stays below 0.01%.
 MAX_SHEAR = 0.01
+# How far apart the corners of one grid may lie in two files, in voxels: more is another grid.
+GRID_TOLERANCE_VOXELS = 0.1
 
 
 def spacing_mm(affine: np.ndarray) -> tuple[float, float, float]:
     """Return the distance between voxels along each array axis in mm, from a (4, 4) affine in mm."""
     x, y, z = np.linalg.norm(np.asarray(affine, dtype=float)[:3, :3], axis=0)
     return float(x), float(y), float(z)
+
+
+def corner_distance(first: np.ndarray, second: np.ndarray, shape: Sequence[int]) -> float:
+    """Return in mm how far apart two (4, 4) affines put a corner voxel of a 3-D ``shape``, at most."""
+    corners = np.array([[*corner, 1] for corner in itertools.product(*((0, size - 1) for size in shape))])
+    return float(np.linalg.norm(corners @ (np.asarray(first) - np.asarray(second)).T, axis=1).max())
+
+
+def is_one_grid(first: np.ndarray, second: np.ndarray, shape: Sequence[int]) -> bool:
+    """Tell whether two (4, 4) affines put voxels of a 3-D ``shape`` in the same places, but for rounding."""
+    return corner_distance(first, second, shape) <= GRID_TOLERANCE_VOXELS * min(spacing_mm(first))
 
 
 def volume_ml(mask: np.ndarray, spacing: Sequence[float]) -> float:

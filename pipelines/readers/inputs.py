@@ -181,7 +181,7 @@ def _advice(folder: Path, suffixes: Iterable[str], reads: str) -> str:
 def _from_file(path: Path) -> VolumeInput:
     if not path.exists():
         return _problem(path, "no such file or folder; check the path")
-    if suffix := _known_suffix(path.name):
+    if (suffix := _known_suffix(path.name)) and path.is_file():
         return VolumeInput(_volume_name(path), path, _KINDS[suffix])
     if path.is_file() and is_dicom(path):
         return VolumeInput(_volume_name(path), path, "dicom")
@@ -189,14 +189,15 @@ def _from_file(path: Path) -> VolumeInput:
 
 
 def _in_folder(folder: Path) -> Iterator[VolumeInput]:
-    if _is_series(folder):
-        yield VolumeInput(_volume_name(folder), folder, "dicom")
-    for path in sorted(folder.iterdir()):
-        is_image = path.is_file() and _known_suffix(path.name)
-        if not path.name.startswith(".") and (is_image or (path.is_dir() and _is_series(path))):
-            yield VolumeInput(
-                _volume_name(path), path, _KINDS[_known_suffix(path.name)] if is_image else "dicom"
-            )
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in (folder, *inside):
+        try:
+            if not path.is_dir() and _known_suffix(path.name):
+                yield _from_file(path)
+            elif path.is_dir() and _is_series(path):
+                yield VolumeInput(_volume_name(path), path, "dicom")
+        except OSError as error:  # of this one; the others still run
+            yield _problem(path, f"cannot be read ({error.strerror})")
 
 
 def _is_series(folder: Path) -> bool:

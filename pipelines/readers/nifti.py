@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.readers.geometry import spacing_mm
+from pipelines.readers.geometry import corner_distance, spacing_mm
 from pipelines.readers.volume import MAX_VOXELS, Volume, check_size
 
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _GRID_FIELDS = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "xyzt_units")
 _GRID_FIELDS += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")
+# The qform stores a rotation as three 32-bit numbers; near a half turn their rounding alone moves a corner by
+# a fifth of a voxel, so only half a voxel is worth a word.
+_QFORM_TOLERANCE_VOXELS = 0.5
 
 
 def read_nifti(path: Path) -> Volume:
@@ -24,9 +27,13 @@ def read_nifti(path: Path) -> Volume:
         The volume with its affine in mm, whatever unit the header counts in (none means mm).
 
     Raises:
-        UserError: no NIfTI, damaged or cut short, or not one 3-D volume of real numbers.
+        UserError: no NIfTI, damaged or cut short, not one 3-D volume of real numbers, or without a spacing.
     """
-    image = _load(path)
+    image, pixdim = _load(path)
+    if not image.header["sform_code"] and not (pixdim > 0).all():
+        raise UserError(
+            f"spacing must be three positive numbers in mm, got {_shown(pixdim)}; mend pixdim in the file's header"
+        )
     if image.get_data_dtype().kind not in "iuf":
         raise UserError(
             f"expected one real number a voxel, got {image.get_data_dtype()}; export it as grey values"
@@ -46,7 +53,23 @@ def read_nifti(path: Path) -> Volume:
     warnings = (
         [] if len(image.shape) == 3 else [f"axes of length one were dropped from the shape {image.shape}"]
     )
-    return Volume(array, affine, warnings + _header_warnings(image.header, affine, scale), image.header)
+    warnings += _header_warnings(image.header, affine, pixdim * scale, scale)
+    return Volume(array, affine, warnings, image.header)
+
+
+def apart(header: Any) -> float:
+    """Return how far apart sform and qform put a corner voxel, in the header's unit; 0 for less than half a voxel.
+
+    It is 0 as well where the header has one of them alone.
+
+    Raises:
+        ValueError: the qform is none.
+    """
+    if not header["sform_code"] or not header["qform_code"]:
+        return 0.0
+    sform = header.get_sform()
+    distance = corner_distance(sform, header.get_qform(), header.get_data_shape()[:3])
+    return distance if distance > _QFORM_TOLERANCE_VOXELS * min(spacing_mm(sform)) else 0.0
 
 
 def image_on_grid(data: np.ndarray, header: Any) -> Any:
@@ -63,7 +86,8 @@ def image_on_grid(data: np.ndarray, header: Any) -> Any:
     return image_class(data, None, new)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> tuple[Any, np.ndarray]:
+    """Return the image, and pixdim (3,) as it stands: nibabel takes 1 mm where it is 0."""
     import nibabel as nib
 
     try:
@@ -73,7 +97,9 @@ def _load(path: Path) -> Any:
         raise _damaged(error) from error
     if not isinstance(image, nib.Nifti1Image):
         raise UserError(f"expected a NIfTI file, got {type(image).__name__}; convert it")
-    return image
+    with image.file_map["image"].get_prepare_fileobj("rb") as file:
+        pixdim = type(image.header).from_fileobj(file, check=False)["pixdim"][1:4]
+    return image, np.asarray(pixdim, dtype=float)
 
 
 def _check_gzip(path: Path) -> None:
@@ -92,14 +118,23 @@ def _damaged(error: Exception) -> UserError:
     )
 
 
-def _header_warnings(header: Any, affine: np.ndarray, scale: float) -> list[str]:
+def _shown(numbers: np.ndarray) -> str:
+    return "({})".format(", ".join(f"{number:g}" for number in numbers))
+
+
+def _header_warnings(header: Any, affine: np.ndarray, stated: np.ndarray, scale: float) -> list[str]:
     if not header["sform_code"] and not header["qform_code"]:
         return [
             "the header gives no orientation (sform_code and qform_code are 0): left and right are a guess"
         ]
-    stated = np.abs(np.asarray(header["pixdim"][1:4], dtype=float)) * scale
     spacing = np.array(spacing_mm(affine))
-    if np.allclose(stated, spacing, rtol=0.01):
-        return []
-    shown = ["({})".format(", ".join(f"{value:g}" for value in values)) for values in (stated, spacing)]
-    return [f"the header's pixdim {shown[0]} mm disagrees with its affine {shown[1]} mm, which was used"]
+    if not np.allclose(np.abs(stated), spacing, rtol=0.01):
+        both = f"pixdim {_shown(stated)} mm disagrees with its affine {_shown(spacing)} mm"
+        return [f"the header's {both}, which was used"]
+    try:
+        distance = apart(header) * scale
+    except ValueError:
+        return ["the header's qform is unusable; its sform was used"]
+    return [f"the header's sform and qform disagree by up to {distance:.3g} mm; the sform was used"] * (
+        distance > 0
+    )

@@ -65,8 +65,8 @@ def read_volume(item: VolumeInput) -> Volume:
 
     Raises:
         UserError: the file is no such image, damaged or cut short; it is not one 3-D volume of numbers; its
-            grid makes mL wrong (see ``check_affine``); it is constant or larger than ``MAX_VOXELS``. For
-            DICOM see ``pipelines.readers.dicom``.
+            grid makes mL wrong (see ``check_affine``); it holds one or two values alone, or more than
+            ``MAX_VOXELS``. For DICOM see ``pipelines.readers.dicom``.
     """
     try:
         if item.problem:
@@ -145,9 +145,17 @@ def _checked(volume: Volume) -> Volume:
     array = np.ascontiguousarray(volume.array, dtype=np.float32)
     finite = np.isfinite(array)
     bad = array.size - int(finite.sum())
-    lowest = array.min(where=finite, initial=np.inf)
-    if lowest == array.max(where=finite, initial=-np.inf) or bad == array.size:
+    lowest, highest = (
+        array.min(where=finite, initial=np.inf),
+        array.max(where=finite, initial=-np.inf),
+    )
+    if lowest == highest or bad == array.size:
         raise UserError("expected an image, got one value in every voxel; export it again")
+    if not ((array > lowest) & (array < highest)).any():
+        raise UserError(
+            f"expected an image, got {lowest:g} and {highest:g} alone, as in a mask; give the image that it was "
+            "drawn on"
+        )
     warnings = list(volume.warnings)
     if bad:
         warnings.append(f"{bad} voxels were NaN or infinite and were set to the lowest value")

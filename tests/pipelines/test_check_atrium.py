@@ -134,6 +134,11 @@ HEADER_FAULTS = {
         r"4 dimensions \(16, 14, 12, 1\)",
     ),
     "2-D": (lambda r: save(image(r), pixels_of(2)[..., 0]), "dimensions", r"2 dimensions \(16, 14\)"),
+    "single slice": (
+        lambda r: save(image(r), pixels_of(2)[..., :1]),
+        "dimensions",
+        r"single slice: its shape is \(16, 14, 1\)",
+    ),
     "no dimension": (lambda r: patch(image(r), DIM, "<h", 0), "dimensions", "expected 3"),
     "zero size": (lambda r: patch(image(r), DIM + 6, "<h", 0), "dimensions", r"no voxel: .*\(16, 14, 0\)"),
     "negative size": (lambda r: patch(image(r), DIM + 6, "<h", -3), "dimensions", r"no voxel: .*-3"),
@@ -152,6 +157,16 @@ HEADER_FAULTS = {
         lambda r: patch(image(r), 280, "<4f", 0, 0, 0, 0),
         "affine",
         "singular or non-finite",
+    ),
+    "spacing of a file in metres that says it is in mm": (
+        lambda r: save(image(r), pixels_of(2), AFFINE * [[1e-3], [1e-3], [1e-3], [1]]),
+        "affine",
+        r"three numbers from 0\.05 to 50 mm, got \(0\.004, 0\.004, 0\.005\)",
+    ),
+    "sheared grid": (
+        lambda r: save(image(r), pixels_of(2), AFFINE + np.outer([1, 0, 0, 0], [0, 1, 0, 0])),
+        "affine",
+        r"right angles, got a sheared grid \(off by 14\.0 degrees\)",
     ),
     "RGB": (lambda r: patch(image(r), DATATYPE, "<h", 128), "datatype", "datatype code 128"),
     "unknown datatype": (lambda r: patch(image(r), DATATYPE, "<h", 77), "datatype", "datatype code 77"),
@@ -196,7 +211,13 @@ PIXEL_FAULTS = {
     "label empty": (lambda r: save(label(r), atrium_mask() * 0), "label-empty", "no voxel is 1"),
     "image NaN": (lambda r: save(image(r), with_pixel(np.nan)), "nan", "1 voxels of NaN or infinity"),
     "image Inf": (lambda r: save(image(r), with_pixel(-np.inf)), "nan", "1 voxels of NaN or infinity"),
+    "too large for float32": (
+        lambda r: save(image(r), with_pixel(1.0).astype(np.float64) * 1e300),
+        "nan",
+        "voxels of NaN or infinity",
+    ),
     "constant": (lambda r: save(image(r), pixels_of(2) * 0 + 7), "constant", "every voxel is 7"),
+    "mask as image": (lambda r: save(image(r), atrium_mask()), "constant", "image holds 0 and 1 alone"),
 }
 
 

@@ -93,6 +93,12 @@ def test_bad_input_is_reported_in_one_line_and_the_others_still_run(tmp_path):
     assert summary(tmp_path)[1]["reason"].startswith("expected a volume, got")
 
 
+def test_a_case_takes_one_line_whatever_its_file_is_called(tmp_path):
+    _, shown = run(items("a\nb", "c"), tmp_path, failing("a\nb", UserError("rename it")))
+    assert shown.splitlines().count("failed  a\\nb  rename it") == 2  # when it happens, and in the summary
+    assert "\nb " not in shown
+
+
 def test_unexpected_error_keeps_its_traceback_for_the_log(tmp_path):
     code, shown = run(items("a", "bad"), tmp_path, failing("bad", ZeroDivisionError("oh")))
     assert code == 1

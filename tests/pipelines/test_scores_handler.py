@@ -159,6 +159,17 @@ def test_an_item_that_cannot_be_scored_is_named(handler, change, message):
     assert not handler.folder.exists()
 
 
+def test_a_label_whose_header_is_rounded_otherwise_is_scored(handler):
+    moved = np.eye(4)
+    moved[0, 3] = 0.05  # half of what `check` and a training let pass
+    whole = item("a", 4, 4)
+    whole["reference"] = MetaTensor(
+        whole["reference"].as_tensor(), affine=moved @ whole["reference"].affine.numpy()
+    )
+    engine = evaluate(handler, [whole])
+    assert engine.state.metrics["mean_dice"] == 1
+
+
 def test_a_case_that_comes_twice_is_named(handler):
     with pytest.raises(UserError, match="expected each case once, got 'a' twice"):
         evaluate(handler, [ITEMS[0], ITEMS[0]])

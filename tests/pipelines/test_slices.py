@@ -85,6 +85,28 @@ def test_transform_that_fails_says_which_case():
         VolumeCache([{"case": "a"}], fail)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda label: label * 0,
+            "Case 'a' cannot be trained on: its label holds no voxel on the network's grid",
+        ),
+        (
+            lambda label: label[..., :-1],
+            r"its image has \(\d+, \d+, \d+\) voxels and its label \(\d+, \d+, \d+\)\.\nGive both the same affine",
+        ),
+    ],
+)
+def test_a_label_that_is_empty_or_does_not_lie_on_its_image_is_refused(change, message):
+    def spoilt(item):
+        sample = load(item)
+        return {**sample, "label": change(sample["label"])}
+
+    with pytest.raises(UserError, match=message):
+        VolumeCache([{"case": "a"}], spoilt)
+
+
 # -- slices
 
 

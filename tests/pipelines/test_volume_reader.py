@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import itertools
+import os
+import struct
 
 import itk
 import nibabel as nib
@@ -10,6 +13,7 @@ import pytest
 from nibabel import orientations as nio
 
 from pipelines.errors import UserError
+from pipelines.readers import inputs
 from pipelines.readers.geometry import check_affine, from_ras, spacing_mm
 from pipelines.readers.volume import Volume, VolumeInput, find_inputs, read_volume, save_mask
 
@@ -81,6 +85,26 @@ def test_folder_gives_its_images_and_the_series_one_level_below(tmp_path):
         ("a", "metaimage"),
         ("b", "nifti"),
     ]
+
+
+def test_what_cannot_be_read_in_a_folder_is_told_and_the_others_still_run(tmp_path, monkeypatch):
+    write_nifti(tmp_path / "good.nii")
+    (tmp_path / "gone.nii.gz").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.nii")  # opening it would wait for ever
+    (tmp_path / "locked").mkdir()
+    visible = inputs.visible_files
+
+    def locked(folder):
+        if folder.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return visible(folder)
+
+    monkeypatch.setattr(inputs, "visible_files", locked)
+    found = {item.case: item.problem for item in find_inputs([tmp_path])}
+    assert found.pop("good") is None
+    assert found.pop("gone") == "no such file or folder; check the path"
+    assert found.pop("pipe").startswith("expected a .nii")
+    assert found == {"locked": "cannot be read (Permission denied)"}
 
 
 def test_folder_is_named_by_itself_even_when_given_as_a_dot(tmp_path, monkeypatch):
@@ -196,6 +220,11 @@ def test_nan_and_infinity_become_the_lowest_value_with_a_warning(tmp_path):
     assert volume.warnings == ["2 voxels were NaN or infinite and were set to the lowest value"]
 
 
+def test_mask_given_as_image_is_refused(tmp_path):
+    mask = (voxels() > 50).astype(np.uint8)
+    assert "got 0 and 1 alone, as in a mask" in error_of(write_nifti(tmp_path / "a.nii", mask))
+
+
 @pytest.mark.parametrize("value", [0.0, 5.0, np.nan, np.inf])
 def test_constant_volume_is_refused(tmp_path, value):
     path = write_nifti(tmp_path / "a.nii", np.full((4, 5, 6), value, np.float32))
@@ -232,6 +261,36 @@ def test_header_without_orientation_is_warned_of(tmp_path):
 def test_pixdim_that_disagrees_with_the_affine_is_warned_of(tmp_path):
     volume = read(write_nifti(tmp_path / "a.nii", pixdim=[1, 0.6, 0.7, 5.0, 0, 0, 0, 0]))
     assert "pixdim (0.6, 0.7, 5) mm disagrees with its affine (0.6, 0.7, 2.5) mm" in volume.warnings[0]
+
+
+def test_sform_and_qform_that_disagree_are_warned_of(tmp_path):
+    path, mirrored = tmp_path / "a.nii", np.diag([-1.0, 1, 1, 1]) @ OBLIQUE
+    image = nib.Nifti1Image(voxels(), OBLIQUE)
+    image.set_qform(mirrored, code=1)
+    nib.save(image, path)
+    volume = read(path)
+    np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
+    # the corner (0, 0, 0) moves from x = -20 to 20 mm, and the corner farthest to the left most
+    corners = nib.affines.apply_affine(OBLIQUE, list(itertools.product((0, 3), (0, 4), (0, 5))))
+    assert volume.warnings == [
+        f"the header's sform and qform disagree by up to {2 * abs(corners[:, 0]).max():.3g} mm; the sform was used"
+    ]
+
+
+@pytest.mark.parametrize("spacing", [(0.0, 0.7, 2.5), (-0.6, 0.7, 2.5), (np.nan, 0.7, 2.5)])
+@pytest.mark.parametrize("code", [0, 1])
+def test_without_sform_a_spacing_that_is_no_positive_number_is_refused_instead_of_taken_as_1_mm(
+    tmp_path, spacing, code
+):
+    path = tmp_path / "a.nii"
+    image = nib.Nifti1Image(voxels(), OBLIQUE)
+    image.set_sform(OBLIQUE, code=0)
+    image.set_qform(OBLIQUE, code=code)
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<3f", content, 80, *spacing)  # pixdim[1:4]
+    path.write_bytes(content)
+    assert f"three positive numbers in mm, got ({spacing[0]:g}, 0.7, 2.5); mend pixdim" in error_of(path)
 
 
 @pytest.mark.parametrize(
