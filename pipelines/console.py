@@ -112,7 +112,7 @@ def print_briefly(kind: type[BaseException], error: BaseException, trace: Traceb
         _append(log, redacted("".join(traceback.format_exception(kind, error, trace))))
     mendable = user_error(error)
     if issubclass(kind, KeyboardInterrupt):
-        lines = [] if log else ["Stopped."]  # with a log, the training has said so, and how to go on
+        lines = [] if getattr(error, "told", False) else ["Stopped."]
     elif mendable is not None:
         lines = str(mendable).splitlines()[:3]
         lines[0] = f"Error: {lines[0]}"

@@ -121,7 +121,13 @@ def newest_finished(output_dir: str | Path) -> Path:
         raise UserError(
             f"No finished training was found in {output_dir}. Train first, or name a checkpoint with --ckpt_path."
         )
-    return max(finished, key=lambda run_dir: (run_dir / BEST).stat().st_mtime)
+    return max(finished, key=_last_epoch)
+
+
+def _last_epoch(run_dir: Path) -> float:
+    """Return when the last epoch ended; the best weights alone may be much older, and stay where space is wanted."""
+    path = run_dir / LAST
+    return (path if path.is_file() else run_dir / BEST).stat().st_mtime
 
 
 def is_finished(run_dir: Path) -> bool:

@@ -216,9 +216,14 @@ class RunTracker(MLFlowHandler):
 
     @contextmanager
     def rejoined(self) -> Iterator[RunTracker]:
-        """Open the run of the folder for as long as the block lasts, and leave it in the state it had."""
+        """Open the run of the folder for as long as the block lasts, and leave it in the state it had.
+
+        The folder keeps that state meanwhile: an evaluation that is killed, or two at once, must not make a finished
+        training an unfinished one.
+        """
         status = read_tracking(self.run_dir).get("status", "FINISHED")
-        self.open()
+        self.outbox.connect(needed=not self._may_be_away())
+        self.outbox.record("status", status="RUNNING")
         try:
             yield self
         finally:

@@ -93,9 +93,10 @@ class Training:
             with termination_as_interrupt():
                 self._open(digest)
                 self.trainer.run()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             self._end("KILLED", traceback.format_exc())
             logger.warning("Stopped. %s", self._way_on())
+            interrupt.told = True  # see print_briefly
             raise
         except BaseException:
             self._end("FAILED", traceback.format_exc())

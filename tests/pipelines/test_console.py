@@ -47,6 +47,15 @@ def test_ctrl_c_is_no_error(capsys):
     assert capsys.readouterr().err == "Stopped.\n"
 
 
+def test_ctrl_c_while_a_training_prepares_is_told_and_one_that_was_told_is_not_told_twice(log, capsys):
+    print_briefly(*raised(KeyboardInterrupt()))
+    assert capsys.readouterr().err == "Stopped.\n"
+    told = KeyboardInterrupt()
+    told.told = True
+    print_briefly(*raised(told))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_message_of_many_lines_is_cut_to_three(capsys):
     print_briefly(*raised(UserError("a\nb\nc\nd")))
     assert capsys.readouterr().err == "Error: a\nb\nc\n"

@@ -54,12 +54,13 @@ def test_a_mistyped_run_folder_names_the_nearest(tmp_path):
         existing_run_dir(tmp_path / "20260101-101010-abce")
 
 
-def test_the_newest_finished_run_is_the_one_whose_best_weights_are_newest(tmp_path):
+def test_the_newest_finished_run_is_the_one_that_trained_last_whenever_it_was_best(tmp_path):
     for age, (name, status) in enumerate(
         [("a", "FINISHED"), ("b", "FINISHED"), ("c", "KILLED"), ("d", "RUNNING")]
     ):
         run = make_run(tmp_path / name, status)
-        os.utime(run / "model.pt", (1000 + age, 1000 + age))
+        os.utime(run / "last.pt", (1000 + age, 1000 + age))
+        os.utime(run / "model.pt", (900 - age, 900 - age))
     make_run(tmp_path / "e", files=["config.yaml"])  # finished, but without weights
     assert newest_finished(tmp_path) == tmp_path / "b"
 

@@ -92,6 +92,7 @@ def test_an_evaluation_leaves_the_run_in_the_state_it_had(tracker, status):
     def evaluate():
         with tracker.rejoined():
             assert stored(tracker).info.status == "RUNNING"
+            assert read_tracking(tracker.run_dir)["status"] == status  # should it be killed now
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
