@@ -139,7 +139,7 @@ def _check_affine(header: nib.Nifti1Header, pixdim: list[float]) -> Iterator[Fin
         yield Finding("error", "affine", None, message, "mend its sform")
         return
     try:
-        check_affine(affine)
+        check_affine(affine, header.get_data_shape())
     except UserError as error:  # what prediction refuses gives wrong mm and mL in a training as well
         message, _, remedy = str(error).rpartition("; ")
         yield Finding("error", "affine", None, message, remedy)

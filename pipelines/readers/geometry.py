@@ -15,6 +15,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING_RANGE_MM = (0.05, 50.0)
 # Cosine between two axes. The error of the volume in mL, 1 - sqrt(1 - cos^2), stays below 0.01%.
 MAX_SHEAR = 0.01
+# A thorax takes less than 100. What is resampled to 1 mm stays within memory, whatever a header says.
+MAX_LITRES = 250.0
 # How far apart the corners of one grid may lie in two files, in voxels: more is another grid.
 GRID_TOLERANCE_VOXELS = 0.1
 
@@ -71,12 +73,16 @@ def affine_from_lps(directions: np.ndarray, spacing: np.ndarray, origin: np.ndar
     return LPS_TO_RAS @ lps
 
 
-def check_affine(affine: np.ndarray) -> None:
+def check_affine(affine: np.ndarray, shape: Sequence[int]) -> None:
     """Refuse a grid on which mm and mL would be wrong.
 
+    Args:
+        affine: (4, 4), voxel index to mm.
+        shape: (3,) voxels.
+
     Raises:
-        UserError: the affine (4, 4) is not finite, a spacing lies outside 0.05 to 50 mm, or the axes are not
-            at right angles (a sheared grid, as from a tilted gantry).
+        UserError: the affine is not finite, a spacing lies outside 0.05 to 50 mm, the volume takes more than
+            ``MAX_LITRES``, or the axes are not at right angles (a sheared grid, as from a tilted gantry).
     """
     if not np.isfinite(affine).all():
         raise UserError("expected an affine of finite numbers, got NaN or infinity; mend the image's header")
@@ -87,6 +93,13 @@ def check_affine(affine: np.ndarray) -> None:
         raise UserError(
             f"spacing must be three numbers from {low:g} to {high:g} mm, got ({shown}); check the header's "
             "spacing and its units"
+        )
+    litres = math.prod(shape) * math.prod(spacing) / 1e6
+    if litres > MAX_LITRES:
+        sides = " x ".join(f"{count * edge:.0f}" for count, edge in zip(shape, spacing, strict=True))
+        raise UserError(
+            f"expected a scan of at most {MAX_LITRES:g} litres, got {sides} mm, which are {litres:.0f}; check the "
+            "header's spacing"
         )
     axes = np.asarray(affine, dtype=float)[:3, :3] / spacing
     shear = np.abs(axes.T @ axes - np.eye(3)).max()

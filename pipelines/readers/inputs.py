@@ -167,14 +167,16 @@ def _is_image(path: Path) -> bool:
 def _expand(path: Path) -> Iterator[VolumeInput]:
     try:
         items = list(_in_folder(path)) if path.is_dir() else [_from_file(path)]
+        items = items or [_problem(path, f"holds nothing to read; {_advice(path, _KINDS, READS)}")]
     except OSError as error:
         items = [_problem(path, f"cannot be read ({error.strerror})")]
-    yield from items or [_problem(path, f"holds nothing to read; {_advice(path, _KINDS, READS)}")]
+    yield from items
 
 
 def _advice(folder: Path, suffixes: Iterable[str], reads: str) -> str:
     below = folder.glob("[!.]*/[!.]*")
-    holders = sorted({path.parent.name for path in below if _suffix(path.name, suffixes)})
+    series = (lambda path: path.is_dir() and _is_series(path)) if reads is READS else (lambda path: False)
+    holders = sorted({path.parent.name for path in below if _suffix(path.name, suffixes) or series(path)})
     return f"name a folder below it ({', '.join(holders[:3])})" if holders else f"expected {reads}"
 
 

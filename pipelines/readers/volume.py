@@ -65,7 +65,7 @@ def read_volume(item: VolumeInput) -> Volume:
 
     Raises:
         UserError: the file is no such image, damaged or cut short; it is not one 3-D volume of numbers; its
-            grid makes mL wrong (see ``check_affine``); it holds one or two values alone, or more than
+            grid makes mL wrong or is too large (see ``check_affine``); it holds one or two values alone, or more than
             ``MAX_VOXELS``. For DICOM see ``pipelines.readers.dicom``.
     """
     try:
@@ -141,7 +141,7 @@ def _read(item: VolumeInput) -> Volume:
 
 def _checked(volume: Volume) -> Volume:
     check_size(volume.array.shape)
-    check_affine(volume.affine)
+    check_affine(volume.affine, volume.array.shape)
     array = np.ascontiguousarray(volume.array, dtype=np.float32)
     finite = np.isfinite(array)
     bad = array.size - int(finite.sum())

@@ -159,6 +159,15 @@ def test_data_set_folder_names_the_folders_that_hold_images(tmp_path):
         find_inputs([tmp_path])
 
 
+def test_folder_of_studies_names_those_that_hold_series(tmp_path):
+    series = tmp_path / "patient" / "study" / "series"
+    series.mkdir(parents=True)
+    (series / "IM1").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(UserError, match=r"nothing to read; name a folder below it \(study\)"):
+        find_inputs([tmp_path / "patient"])
+    assert [item.case for item in find_inputs([tmp_path / "patient" / "study"])] == ["series"]
+
+
 # -- NIfTI
 
 
@@ -304,7 +313,12 @@ def test_without_sform_a_spacing_that_is_no_positive_number_is_refused_instead_o
 )
 def test_grid_on_which_ml_would_be_wrong_is_refused(affine, message):
     with pytest.raises(UserError, match=message):
-        check_affine(affine)
+        check_affine(affine, (4, 5, 6))
+
+
+def test_header_that_makes_a_scan_of_a_thousand_litres_is_refused_before_it_is_resampled(tmp_path):
+    path = write_nifti(tmp_path / "a.nii", voxels((20, 25, 30)), np.diag([50.0, 50, 50, 1]))
+    assert "at most 250 litres, got 1000 x 1250 x 1500 mm, which are 1875" in error_of(path)
 
 
 def test_spacing_does_not_depend_on_rotation():
