@@ -7,31 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from conftest import EDGES, RESNET, TINY_XRAYS
 
-X_RAYS = {"max_epochs": 1, "batch_size": 4, "size": 32, "device": "cpu"}
-CARDIAC = {
-    **X_RAYS,
-    "network_def": {
-        "_target_": "pipelines.heatmaps.EdgeResNet",
-        "axes": "$heatmaps.edge_axes(@thorax)",
-        "widen_factor": 0.0625,
-    },
-}
-PNEUMONIA = {
-    **X_RAYS,
-    "train_cases": 8,
-    "val_cases": 8,
-    "network_def": {
-        "_target_": "monai.networks.nets.ResNet",
-        "block": "basic",
-        "layers": [1, 1, 1, 1],
-        "block_inplanes": [4, 4, 8, 8],
-        "spatial_dims": 2,
-        "n_input_channels": 1,
-        "conv1_t_stride": 2,
-        "num_classes": 1,
-    },
-}
+CARDIAC = {**TINY_XRAYS, "max_epochs": 1, "network_def": EDGES}
+PNEUMONIA = {**TINY_XRAYS, "max_epochs": 1, "train_cases": 8, "val_cases": 8, "network_def": RESNET}
 
 
 def make_pairs(atrium: Path, folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import command
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from pipelines.__main__ import main
 from pipelines.datasets.datalist import write_datalist
 from pipelines.datasets.msd import load_split, read_cases
 from pipelines.errors import UserError
@@ -140,14 +140,6 @@ def refusal(action, *arguments, **options):
         action(*arguments, **options)
     assert len(str(caught.value).splitlines()) <= 3
     return str(caught.value)
-
-
-def command(monkeypatch, *words):
-    """Run the project's command line in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["cardiothorax", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code or 0
 
 
 # ---- prediction

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, kept_logging, use_store
+from conftest import RESNET, ROOT, TINY_XRAYS, kept_logging, use_store
 
 from pipelines import checkpoints
 from pipelines.datasets.rsna import read_cases
@@ -24,26 +24,7 @@ from pipelines.launch import run_bundle
 from pipelines.phantoms.xray import write_pneumonia_phantom
 from pipelines.runs import read_tracking
 
-# a ResNet of a few thousand weights on 32 x 32 pixels: an epoch takes a tenth of a second on one core
-NETWORK = {
-    "_target_": "monai.networks.nets.ResNet",
-    "block": "basic",
-    "layers": [1, 1, 1, 1],
-    "block_inplanes": [4, 4, 8, 8],
-    "spatial_dims": 2,
-    "n_input_channels": 1,
-    "conv1_t_stride": 2,
-    "num_classes": 1,
-}
-TINY = {
-    "train_cases": 12,
-    "val_cases": 6,
-    "max_epochs": 3,
-    "batch_size": 4,
-    "size": 32,
-    "device": "cpu",
-    "network_def": NETWORK,
-}
+TINY = {**TINY_XRAYS, "train_cases": 12, "val_cases": 6, "max_epochs": 3, "network_def": RESNET}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +168,7 @@ def test_a_training_starts_from_a_file_of_photographs(chests, store, tmp_path):
 def yaml_network(**changes):
     from monai.networks.nets import ResNet
 
-    return ResNet(**{name: value for name, value in NETWORK.items() if name != "_target_"} | changes)
+    return ResNet(**{name: value for name, value in RESNET.items() if name != "_target_"} | changes)
 
 
 @pytest.mark.parametrize(

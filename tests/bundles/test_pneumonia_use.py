@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, command
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import MetaTensor
 from monai.transforms import Compose
@@ -28,7 +28,6 @@ from pydicom.uid import (
 )
 from scipy.special import expit
 
-from pipelines.__main__ import main
 from pipelines.datasets.datalist import write_datalist
 from pipelines.datasets.images import ImageDataset, prepare_cases
 from pipelines.datasets.rsna import load_split, read_cases
@@ -127,14 +126,6 @@ def record_of(out, case):
 def rows_of(path):
     with open(path, newline="") as file:
         return {row["case"]: row for row in csv.DictReader(file)}
-
-
-def command(monkeypatch, *words):
-    """Run the project's command line in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["cardiothorax", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code or 0
 
 
 # ---- prediction

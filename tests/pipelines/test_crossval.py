@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from types import SimpleNamespace
 
@@ -13,12 +12,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import TINY, use_store
+from conftest import EDGES, RESNET, TINY, TINY_XRAYS, command, use_store
 
-from pipelines import __main__ as cli
 from pipelines.checkpoints import load
 from pipelines.crossval import processes
-from pipelines.crossval.fold import run_fold
 from pipelines.evaluation.results import read_results
 from pipelines.phantoms.xray import write_heart_phantom, write_pneumonia_phantom
 from pipelines.registry import get_bundle
@@ -27,36 +24,7 @@ from pipelines.runs import read_tracking
 ATRIUM = {
     name: value for name, value in TINY.items() if name not in ("train_cases", "val_cases", "max_epochs")
 }
-XRAY = {"batch_size": 4, "size": 32, "device": "cpu", "max_epochs": 2}
-RESNET = {
-    "_target_": "monai.networks.nets.ResNet",
-    "block": "basic",
-    "layers": [1, 1, 1, 1],
-    "spatial_dims": 2,
-}
-RESNET |= {"block_inplanes": [4, 4, 8, 8], "n_input_channels": 1, "conv1_t_stride": 2, "num_classes": 1}
-EDGES = {
-    "_target_": "pipelines.heatmaps.EdgeResNet",
-    "axes": "$heatmaps.edge_axes(@thorax)",
-    "widen_factor": 0.0625,
-}
-
-
-class HereAndNow:
-    """Runs a fold in this process: importing MONAI anew takes ten times as long as a fold of a phantom."""
-
-    error = ""
-
-    def __init__(self, fold, job, threads):
-        run_fold(json.loads(json.dumps(job)))
-
-    def poll(self):
-        return 0
-
-
-@pytest.fixture
-def here(monkeypatch):
-    monkeypatch.setattr(processes, "FoldProcess", HereAndNow)
+XRAY = {**TINY_XRAYS, "max_epochs": 2}
 
 
 @pytest.fixture
@@ -76,10 +44,7 @@ def crossval(monkeypatch, tmp_path, bundle, data, *flags, **options):
         **options,
     }
     words = [word for name, value in options.items() for word in (f"--{name}", as_word(value))]
-    monkeypatch.setattr(sys, "argv", ["cardiothorax", "crossval", bundle, *flags, *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code or 0, tmp_path / "runs" / "cv"
+    return command(monkeypatch, "crossval", bundle, *flags, *words), tmp_path / "runs" / "cv"
 
 
 def as_word(value):
@@ -180,7 +145,7 @@ def test_atrium_stopped_in_a_fold_goes_on_in_its_epoch_and_then_side_by_side(
 
 
 def test_pneumonia_pools_calibrated_probabilities_with_intervals_over_patients(
-    store, here, monkeypatch, tmp_path
+    store, folds_here, monkeypatch, tmp_path
 ):
     write_pneumonia_phantom(tmp_path / "rsna", cases=40, seed=0, size=64)
     options = {**XRAY, "network_def": RESNET, "cache_dir": tmp_path / "cache", "val_cases": 8}
@@ -206,7 +171,7 @@ def test_pneumonia_pools_calibrated_probabilities_with_intervals_over_patients(
 
 
 def test_cardiac_scores_the_last_epochs_weights_and_a_second_call_trains_nothing(
-    store, here, monkeypatch, tmp_path, caplog
+    store, folds_here, monkeypatch, tmp_path, caplog
 ):
     write_heart_phantom(tmp_path / "rsna", cases=8, seed=0, size=64)
     options = {**XRAY, "network_def": EDGES, "cache_dir": tmp_path / "cache"}
