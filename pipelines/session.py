@@ -19,6 +19,7 @@ from pipelines.console import answer_briefly, in_one_line, log_to, quiet, user_e
 from pipelines.ensemble import find_checkpoints, require_alike
 from pipelines.errors import UserError
 from pipelines.files import write_text
+from pipelines.mlflow_yaml import experiment
 from pipelines.redact import redacted
 from pipelines.runs import CONFIG, LAST, LOG, existing_run_dir, new_run_dir
 from pipelines.settings import check_values, is_expression, refuse_unknown, resumed, split_id
@@ -130,6 +131,7 @@ def checked_config(config_file: str | Path, overrides: Mapping[str, Any]) -> Con
     parser.config = with_bases(parser.config)
     refuse_unknown(parser.config, overrides, defined)
     _check_values(parser)
+    _name_experiment(parser.config)
     return parser
 
 
@@ -147,7 +149,14 @@ def _begin() -> tuple[ConfigParser, Mapping[str, Any]]:
             f"There is nothing called '{workflow.run_id}' to run. Give settings by name: --max_epochs 3."
         )
     _check_values(parser)
+    _name_experiment(parser.config)
     return parser, overrides
+
+
+def _name_experiment(config: dict[str, Any]) -> None:
+    """Put the name of the MLflow experiment in, where a config that has one leaves it open."""
+    if "experiment_name" in config:
+        config["experiment_name"] = config["experiment_name"] or experiment(Path(config["bundle_root"]).name)
 
 
 def _defined(files: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from pipelines.mlflow_yaml import experiment
 from pipelines.registry import find_bundles
 
 # what a run of any bundle is told by; DESIGN's knobs
@@ -32,4 +33,5 @@ def test_losses_have_the_same_metric_name_in_each(config):
 def test_a_run_is_tagged_with_its_bundle_in_each(config):
     name, content = config
     assert content["tracker"]["tags"] == {"bundle": name}
-    assert content["experiment_name"] == f"%mlflow.yaml::experiments::{name}"
+    assert content["experiment_name"] is None
+    assert experiment(name) == name
