@@ -12,7 +12,6 @@ from pipelines.runs import BEST, CONFIG, DATALIST, LAST, read_json
 DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as the run's description
 _ROWS = 12  # scores shown of an evaluation; the others are a click away
 _GAP = "&emsp;"  # the UI draws the columns of a table without any
-_INPUTS = {"atrium": "scan.nii.gz", "pneumonia": "xray.dcm", "cardiac": "xray.dcm"}
 
 
 def describe(run_dir: str | Path) -> str:
@@ -56,9 +55,7 @@ def usage(run_dir: str | Path) -> str:
     """Return how to use the best weights of a run, as Markdown."""
     run_dir = Path(run_dir)
     bundle = Path(str(_config(run_dir).get("bundle_root", "bundles/BUNDLE"))).name
-    command = (
-        f"python -m pipelines predict {bundle} {_INPUTS.get(bundle, 'INPUT')} --out predictions --ckpt_path"
-    )
+    command = f"python -m pipelines predict {bundle} FILES --out predictions --ckpt_path"
     return "\n".join(
         [
             "### Use the weights",

@@ -1,15 +1,16 @@
-"""The bundles: every folder under ``bundles/`` with a ``data.yaml``, which says what the command line offers for it."""
+"""The bundles: every folder under ``bundles/`` with a ``data.yaml``, which says what is particular about it."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError, nearest
+from pipelines.runs import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,16 +26,20 @@ class Bundle:
         name: the folder's name under ``bundles/``.
         dataset_dir: the default data set folder.
         fetch: ``module:function(target)`` that gets the real data set; empty where there is none yet.
-        phantom: ``module:function(target, cases, seed)`` that makes a phantom of it.
+        phantom: ``module:function(target, cases, seed)`` that makes a phantom of it; benchmarks also give ``size``, the
+            pixels a side of an X-ray or the voxels along each axis of a volume.
         check: ``module:function(dataset_dir, **knobs)`` that gives a :class:`~pipelines.checks.report.Report`.
         scan: ``module:function(dataset_dir)`` that gives the cases whose X-rays ``prepare`` reads, and what is wrong
-            with the tables; empty where nothing is to be prepared.
+            with the tables; empty where nothing is to be prepared, since the bundle reads volumes.
         cases: ``module:function(dataset_dir, …)`` that gives the cases of a data set; it raises for what is wrong.
         summarise: ``module:function(cases, …)`` that gives the metrics of the result contract, see :meth:`metrics`.
         figures: ``module:function(cases, folder)`` that draws what a table of ``cases.csv`` shows.
         strata: a case's field whose values every part of a data set should have in the same shares; empty for none.
         calibrates: whether a run's validation part also turns the network's output into probabilities and decisions, so
             that it cannot be the part that is scored, whatever chose the weights.
+        headline: the metrics that stand first in a report, with what they are called; empty for those that two runs
+            are compared by.
+        limits: what the scores do not mean, a sentence each, for a report.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Bundle:
     figures: str = ""
     strata: str = ""
     calibrates: bool = False
+    headline: Mapping[str, str] = field(default_factory=dict)
+    limits: Sequence[str] = ()
 
     def function(self, kind: str) -> Callable[..., Any]:
         """Return the function of ``kind`` ("fetch", "phantom", "check", "scan", …), imported only now.
@@ -78,6 +85,11 @@ class Bundle:
         if "groups" in inspect.signature(summarise).parameters:
             return summarise(cases, list(cases["case"]) if groups is None else groups)
         return summarise(cases)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What MONAI's ``metadata.json`` says of the bundle; empty where there is none."""
+        return read_json(find_bundles()[self.name].with_name("metadata.json"))
 
     def config(self, kind: str) -> Path:
         """Return the path of ``train``, ``evaluate`` or ``inference``'s YAML file.

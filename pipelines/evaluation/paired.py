@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ FEWEST = 6  # patients; with five the smallest p-value of a signed-rank test is 
 
 @dataclass(frozen=True)
 class Score:
-    """What is paired of one bundle.
+    """What is paired of two runs.
 
     Attributes:
         name: the metric of the result contract, whose direction holds.
@@ -116,55 +116,45 @@ def _ratio_error(cases: pd.DataFrame) -> np.ndarray:
     return error.where(ratio_counts(cases["view"])).to_numpy(float)
 
 
-_RATE = classification.sensitivity, classification.specificity
-# the first of each bundle is the one that decides
-SCORES: Mapping[str, tuple[Score, ...]] = {
-    "atrium": (
-        Score("mean_dice", "Dice", _column("dice")),
-        Score("mean_iou", "IoU", _column("iou")),
-        Score("mean_hd95_mm", "HD95", _column("hd95_mm"), unit="mm"),
-        Score("mean_asd_mm", "surface distance", _column("asd_mm"), unit="mm"),
-        Score("mean_absolute_volume_error_ml", "volume error", _column("volume_error_ml", np.abs), unit="mL"),
+# of those that two evaluations give, the first is the one that decides
+SCORES = (
+    Score("mean_dice", "Dice", _column("dice")),
+    Score("mean_iou", "IoU", _column("iou")),
+    Score("mean_hd95_mm", "HD95", _column("hd95_mm"), unit="mm"),
+    Score("mean_asd_mm", "surface distance", _column("asd_mm"), unit="mm"),
+    Score("mean_absolute_volume_error_ml", "volume error", _column("volume_error_ml", np.abs), unit="mL"),
+    Score("auroc", "AUROC", _labelled("probability"), _scored(classification.auroc)),
+    Score(
+        "average_precision",
+        "average precision",
+        _labelled("probability"),
+        _scored(classification.average_precision),
     ),
-    "pneumonia": (
-        Score("auroc", "AUROC", _labelled("probability"), _scored(classification.auroc)),
+    Score("brier", "Brier score", _squared_error),
+    *(
         Score(
-            "average_precision",
-            "average precision",
-            _labelled("probability"),
-            _scored(classification.average_precision),
-        ),
-        Score("brier", "Brier score", _squared_error),
-        *(
-            Score(
-                f"{rate.__name__}_balanced",
-                f"{rate.__name__} (balanced)",
-                _labelled("decision_balanced"),
-                _scored(rate),
-            )
-            for rate in _RATE
-        ),
+            f"{rate.__name__}_balanced",
+            f"{rate.__name__} (balanced)",
+            _labelled("decision_balanced"),
+            _scored(rate),
+        )
+        for rate in (classification.sensitivity, classification.specificity)
     ),
-    "cardiac": (
-        Score("mean_iou", "IoU", _column("iou")),
-        Score("centre_shift_px", "shift of the centre", _column("centre_shift_px"), unit="px"),
-        Score("mae_width_px", "width error", _column("error_width_px", np.abs), unit="px"),
-        Score("mae_height_px", "height error", _column("error_height_px", np.abs), unit="px"),
-        Score("mae_width_mm", "width error", _column("error_width_mm", np.abs), unit="mm"),
-        Score("ratio_mae", "error of the cardiothoracic ratio", _ratio_error),
-    ),
-}
-# of a bundle that somebody added: the columns of its table decide
-_ALL = tuple({score.name: score for scores in SCORES.values() for score in scores}.values())
+    Score("centre_shift_px", "shift of the centre", _column("centre_shift_px"), unit="px"),
+    Score("mae_width_px", "width error", _column("error_width_px", np.abs), unit="px"),
+    Score("mae_height_px", "height error", _column("error_height_px", np.abs), unit="px"),
+    Score("mae_width_mm", "width error", _column("error_width_mm", np.abs), unit="mm"),
+    Score("ratio_mae", "error of the cardiothoracic ratio", _ratio_error),
+)
 
 
 def paired_differences(
-    bundle: str, a: pd.DataFrame, b: pd.DataFrame, groups: Sequence[Hashable] | None = None
+    scores: Iterable[Score], a: pd.DataFrame, b: pd.DataFrame, groups: Sequence[Hashable] | None = None
 ) -> list[Difference]:
-    """Return the difference of every score that both tables have.
+    """Return the difference of each score that both tables have.
 
     Args:
-        bundle: whose scores.
+        scores: of :data:`SCORES` those that both evaluations give.
         a: A's table of the result contract, a row a case.
         b: B's, the same cases in the same order.
         groups: (N,) patient of each case; None where each is of a patient of their own.
@@ -173,7 +163,7 @@ def paired_differences(
         UserError: a score of a case is no number.
     """
     found = []
-    for score in SCORES.get(bundle, _ALL):
+    for score in scores:
         try:
             rows = score.rows(a), score.rows(b)
         except KeyError:  # say, a ratio that one of them has not learnt

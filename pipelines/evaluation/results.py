@@ -87,7 +87,7 @@ def write_results(
 
     Args:
         folder: made when missing.
-        bundle: "atrium", "pneumonia" or "cardiac".
+        bundle: such as "atrium".
         checkpoint: the file that was evaluated, whose SHA-256 is recorded; or what to record, ``path`` and ``sha256``,
             where the cases were not all scored by one.
         dataset: ``dir`` and ``hash``; ``cases`` is counted here.

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipelines.errors import UserError
 from pipelines.evaluation.meanings import meaning
-from pipelines.evaluation.paired import Difference, paired_differences
+from pipelines.evaluation.paired import SCORES, Difference, paired_differences
 from pipelines.reports.differences import Rows, differences, unknown
 from pipelines.reports.record import RunRecord
 from pipelines.reports.words import in_words
@@ -99,7 +99,8 @@ def pair(a: RunRecord, b: RunRecord) -> Pair:
         )
     tables = tuple(record.cases.set_index("case").loc[shared].reset_index() for record in (a, b))
     groups = [a.groups.get(case) or b.groups.get(case) or f"case {case}" for case in shared]
-    scores = paired_differences(a.bundle, *tables, groups)
+    scored = [s for s in SCORES if all(s.name in record.content["metrics"] for record in (a, b))]
+    scores = paired_differences(scored, *tables, groups)
     return Pair(a, b, tables, len(set(groups)), scores, _warnings(a, b, shared, tables))
 
 

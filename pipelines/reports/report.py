@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 
 from pipelines.datasets.splits import SPLITS
+from pipelines.evaluation.paired import SCORES
+from pipelines.registry import Bundle, get_bundle
 from pipelines.reports import page
+from pipelines.reports.captions import ALWAYS, CAPTIONS, ON_VALIDATION, ORDERED_BY, PHOTOGRAPHS
 from pipelines.reports.page import Picture, charts, photographs, size_of
 from pipelines.reports.record import RunRecord
-from pipelines.reports.tasks import ALWAYS, ON_VALIDATION, OTHER, TASKS, Task
 from pipelines.runs import BEST, CONFIG
 from pipelines.settings import parameters
 
@@ -38,16 +40,16 @@ def write_report(record: RunRecord, path: str | os.PathLike[str] | None = None) 
 
 def report_content(record: RunRecord) -> dict[str, Any]:
     """Return what the template ``report.html`` shows of a run."""
-    task = TASKS.get(record.bundle, OTHER)
-    curves, figures = _curves(record), _figures(record, task)
+    bundle = get_bundle(record.bundle)
+    curves, figures = _curves(record), _figures(record)
     cases = _case_pictures(record, page.MOST_BYTES - size_of([*curves, *figures]))
     metrics = (record.content or {}).get("metrics", {})
     missing = _missing(record, curves, cases)
     return {
         "record": record,
-        "task": task,
+        "task": bundle.metadata.get("task", ""),
         "facts": _facts(record),
-        "headline": {label: metrics[name] for name, label in task.headline.items() if name in metrics},
+        "headline": _headline(bundle, metrics),
         "metrics": {name: metric for name, metric in metrics.items() if not _FURTHER.fullmatch(name)},
         "further": {name: metric for name, metric in metrics.items() if _FURTHER.fullmatch(name)},
         "scored": _scored(record),
@@ -56,12 +58,18 @@ def report_content(record: RunRecord) -> dict[str, Any]:
         "curves": curves,
         "figures": figures,
         "pictures": cases,
-        "table": _table(record, task),
+        "table": _table(record),
         "settings": parameters(record.config),
         "config": _config_text(record),
         "missing": missing,
-        "limits": _limits(record, task),
+        "limits": _limits(record, bundle),
     }
+
+
+def _headline(bundle: Bundle, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics that stand first, by what they are called."""
+    names = bundle.headline or {score.name: score.label for score in SCORES}
+    return {label: metrics[name] for name, label in names.items() if name in metrics}
 
 
 def _scored(record: RunRecord) -> str:
@@ -107,15 +115,15 @@ def _curves(record: RunRecord) -> list[Picture]:
     return charts((one.folder / "figures" / f"{_CURVES}.png", caption) for one, caption in named)
 
 
-def _figures(record: RunRecord, task: Task) -> list[Picture]:
+def _figures(record: RunRecord) -> list[Picture]:
     folder = record.results / "figures"
-    captions = dict(task.figures)
+    captions = dict(CAPTIONS)
     for path in sorted(folder.glob("*.png")):
         if path.stem != _CURVES and not path.stem.startswith(("overlay_", "validation_")):
             captions.setdefault(path.stem, path.stem.replace("_", " "))
     found = []
     for name, caption in captions.items():
-        read = photographs if name in task.photographs else charts
+        read = photographs if name in PHOTOGRAPHS else charts
         found += read([(folder / f"{name}.png", caption)])
     return found
 
@@ -138,16 +146,15 @@ def _case_files(record: RunRecord) -> Iterator[Path]:
         yield from sorted(folder.glob("validation_*.png"))
 
 
-def _table(record: RunRecord, task: Task) -> dict[str, Any] | None:
+def _table(record: RunRecord) -> dict[str, Any] | None:
     """Return columns and rows of ``cases.csv``, the worst first; of a long one the first rows."""
     if record.cases is None:
         return None
     cases = record.cases
-    column, _ = task.order
     if {"label", "probability"} <= set(cases):
         cases = cases.iloc[(cases["probability"] - cases["label"]).abs().argsort(kind="stable")[::-1]]
-    elif column in cases:
-        cases = cases.sort_values(column, kind="stable")
+    elif columns := [column for column in ORDERED_BY if column in cases]:
+        cases = cases.sort_values(columns[0], kind="stable")
     shown = cases.head(_ROWS)
     cells = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     return {"columns": list(shown.columns), "rows": cells, "cases": len(cases)}
@@ -189,7 +196,7 @@ def _missing(record: RunRecord, curves: Sequence[Picture], cases: Sequence[Pictu
     return found
 
 
-def _limits(record: RunRecord, task: Task) -> list[str]:
+def _limits(record: RunRecord, bundle: Bundle) -> list[str]:
     limits = list(ALWAYS[:1])
     if record.content is not None and record.chose_weights:
         limits.append(ON_VALIDATION)
@@ -202,7 +209,7 @@ def _limits(record: RunRecord, task: Task) -> list[str]:
             )
         if len(record.cases) < 10:
             limits.append(f"{len(record.cases)} cases are few: intervals are rough.")
-    return [*limits, *ALWAYS[1:], *task.limits]
+    return [*limits, *ALWAYS[1:], *bundle.limits]
 
 
 def log_report(record: RunRecord, path: Path, tracking_uri: str) -> str:

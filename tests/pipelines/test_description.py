@@ -39,7 +39,7 @@ def test_it_says_what_was_trained_on_what_and_how_well_and_how_to_use_it(run_dir
         "- Data: Task02_Heart, 16 train, 4 val, 0 test (split 01234567)",
         "- Recipe: 30 epochs, lr 0.001, batch_size 16, seed 0",
     ]
-    assert "predict atrium scan.nii.gz --out predictions --ckpt_path runs/atrium/short" in text
+    assert "predict atrium FILES --out predictions --ckpt_path runs/atrium/short" in text
     assert "someone" not in text
 
 

@@ -12,8 +12,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation.paired import SCORES, paired_difference, paired_differences, signed_rank_p
 from pipelines.reports.words import in_words, number
 
-DICE, _, HD95 = SCORES["atrium"][:3]
-AUROC = SCORES["pneumonia"][0]
+DICE, HD95, AUROC = (next(s for s in SCORES if s.label == label) for label in ("Dice", "HD95", "AUROC"))
 
 
 def test_two_patients_give_the_difference_and_the_interval_that_enumeration_gives():
@@ -96,7 +95,7 @@ def test_an_auroc_is_paired_as_the_difference_of_two_areas_by_hand():
 def test_a_classification_pairs_areas_brier_scores_and_the_balanced_decision():
     a = pd.DataFrame({"label": [0, 1], "probability": [0.2, 0.6], "decision_balanced": [0, 0]})
     b = pd.DataFrame({"label": [0, 1], "probability": [0.4, 0.9], "decision_balanced": [0, 1]})
-    found = {d.score.name: d.value for d in paired_differences("pneumonia", a, b)}
+    found = {d.score.name: d.value for d in paired_differences(SCORES, a, b)}
     assert found == pytest.approx(
         {
             "auroc": 0,
@@ -110,19 +109,19 @@ def test_a_classification_pairs_areas_brier_scores_and_the_balanced_decision():
 
 def test_a_brier_score_is_that_of_the_temperatures_of_other_patients_where_there_are_some():
     a = pd.DataFrame({"label": [0, 1], "probability": [0.0, 1.0], "cross_fitted": [0.5, 0.5]})
-    found = {d.score.name: d.a for d in paired_differences("pneumonia", a, a)}
+    found = {d.score.name: d.a for d in paired_differences(SCORES, a, a)}
     assert found["brier"] == 0.25
 
 
 def test_cases_of_one_label_have_no_area_and_the_rest_is_paired():
     a = pd.DataFrame({"label": [1, 1], "probability": [0.2, 0.6]})
-    assert {d.score.name for d in paired_differences("pneumonia", a, a)} == {"average_precision", "brier"}
+    assert {d.score.name for d in paired_differences(SCORES, a, a)} == {"average_precision", "brier"}
 
 
 def test_boxes_are_paired_by_what_both_runs_learnt():
     a = pd.DataFrame({"iou": [0.8, 0.9], "error_width_px": [-4.0, 2.0], "error_height_px": [0.0, 0.0]})
     b = a.assign(iou=[0.9, 0.9], error_width_px=[1.0, -1.0], ratio=0.5, reference_ratio=0.4, view="PA")
-    found = {d.score.name: d for d in paired_differences("cardiac", a, b)}
+    found = {d.score.name: d for d in paired_differences(SCORES, a, b)}
     assert set(found) == {"mean_iou", "mae_width_px", "mae_height_px"}
     assert (found["mae_width_px"].a, found["mae_width_px"].b) == (3.0, 1.0)
     assert found["mae_height_px"].verdict == "equal"
@@ -130,10 +129,10 @@ def test_boxes_are_paired_by_what_both_runs_learnt():
 
 def test_a_ratio_is_compared_where_it_may_be_measured():
     a = pd.DataFrame({"ratio": [0.5, 0.5], "reference_ratio": [0.4, 0.1], "view": ["PA", "AP"]})
-    found = {d.score.name: d for d in paired_differences("cardiac", a, a)}
+    found = {d.score.name: d for d in paired_differences(SCORES, a, a)}
     assert (found["ratio_mae"].a, found["ratio_mae"].cases) == (pytest.approx(0.1), 1)
     unknown = a.assign(view=math.nan)  # as "" comes back from a file
-    (found,) = paired_differences("cardiac", unknown, unknown)
+    (found,) = paired_differences(SCORES, unknown, unknown)
     assert (found.a, found.cases) == (pytest.approx(0.25), 2)
 
 
@@ -194,9 +193,9 @@ def test_numbers_are_written_as_people_read_them(value, unit, text):
 def test_a_score_that_is_no_number_is_answered():
     damaged = pd.DataFrame({"case": ["a", "b"], "dice": ["0.5", "half"]})
     with pytest.raises(UserError, match=r"expected numbers for Dice in the cases\.csv of both runs.*'half'"):
-        paired_differences("atrium", damaged, damaged)
+        paired_differences(SCORES, damaged, damaged)
 
 
-def test_a_bundle_that_somebody_added_is_paired_by_the_columns_that_it_has():
+def test_tables_are_paired_by_the_columns_that_they_have():
     a, b = (pd.DataFrame({"case": ["a", "b"], "dice": dice}) for dice in ([0.5, 0.5], [0.75, 0.75]))
-    assert [(d.score.name, d.value) for d in paired_differences("ventricle", a, b)] == [("mean_dice", 0.25)]
+    assert [(d.score.name, d.value) for d in paired_differences(SCORES, a, b)] == [("mean_dice", 0.25)]
