@@ -64,9 +64,15 @@ def phantom(bundle: Bundle, folder: Path, cases: int, size: int | None = None) -
         size: pixels or voxels a side; None is the size of real images.
     """
     target = folder / "phantom"
-    given: dict[str, Any] = {} if size is None else {"size": (size,) * 3 if bundle.name == "atrium" else size}
+    given: dict[str, Any] = {} if size is None else {"size": size if bundle.scan else (size,) * 3}
     bundle.function("phantom")(target, cases, 0, **given)
     return target
+
+
+def image_folder(dataset_dir: Path) -> Path:
+    """Return the folder of a data set's images in the layouts that there are; ``dataset_dir`` itself in others."""
+    folders = (dataset_dir / name for name in ("imagesTr", "stage_2_train_images"))
+    return next((folder for folder in folders if folder.is_dir()), dataset_dir)
 
 
 def training(bundle: Bundle, folder: Path, dataset_dir: Path | None, images: int, **overrides: Any) -> Any:
@@ -81,7 +87,7 @@ def training(bundle: Bundle, folder: Path, dataset_dir: Path | None, images: int
     """
     given: dict[str, Any] = {}
     if dataset_dir is None:
-        cases, validating = (8, 2) if bundle.name == "atrium" else (images + images // 8, images // 8)
+        cases, validating = (images + images // 8, images // 8) if bundle.scan else (8, 2)
         dataset_dir = phantom(bundle, folder, cases)
         given = {"train_cases": cases - validating, "val_cases": validating}
         given["cache_dir"] = str(folder / "cache")

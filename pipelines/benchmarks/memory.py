@@ -11,19 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.benchmarks.report import Benchmark, Figure
-from pipelines.files import write_json
+from pipelines.datasets.datalist import FILES, Case
+from pipelines.runs import DATALIST
 
 if TYPE_CHECKING:
     from pipelines.registry import Bundle
 
-IMAGES = "stage_2_train_images"
-_TABLES = {
-    "pneumonia": ("stage_2_train_labels.csv", "patientId"),
-    "cardiac": ("rsna_heart_detection.csv", "name"),
-}
 # cases in training, and in prediction
-SIZES = {"atrium": ([5, 10, 20, 40], [1, 4]), "xrays": ([500, 2000, 8000], [50, 400])}
-QUICK = {"atrium": ([3, 6], [1, 2]), "xrays": ([20, 60], [4, 16])}
+VOLUMES, XRAYS = ([5, 10, 20, 40], [1, 4]), ([500, 2000, 8000], [50, 400])
+QUICK_VOLUMES, QUICK_XRAYS = ([3, 6], [1, 2]), ([20, 60], [4, 16])
 
 
 def benchmark_memory(bundle: Bundle, quick: bool = False, **overrides: Any) -> Benchmark:
@@ -37,11 +33,14 @@ def benchmark_memory(bundle: Bundle, quick: bool = False, **overrides: Any) -> B
         quick: a few small cases, to see that it works.
         **overrides: of ``train.yaml`` and ``inference.yaml``, those that each has.
     """
-    from pipelines.benchmarks.bundle import scratch
+    from pipelines.benchmarks.bundle import phantom, scratch
 
-    training, prediction = (QUICK if quick else SIZES)["atrium" if bundle.name == "atrium" else "xrays"]
+    if bundle.scan:
+        (training, prediction), size = (QUICK_XRAYS, 64) if quick else (XRAYS, 512)
+    else:
+        (training, prediction), size = (QUICK_VOLUMES, 32) if quick else (VOLUMES, None)
     with scratch() as folder:
-        source = _source(bundle, folder, quick)
+        source = phantom(bundle, folder, 5, size)
         trained = [_peak("train", bundle, folder, source, n, overrides) for n in training]
         predicted = [_peak("predict", bundle, folder, source, n, overrides) for n in prediction]
     settings = {"training": training, "prediction": prediction}
@@ -94,32 +93,28 @@ def child(kind: str, name: str, job: str) -> None:
     """Do one process's work and print what it took."""
     from pipelines.registry import get_bundle
 
-    given = json.loads(job)
-    dataset = _copies(
-        get_bundle(name),
-        Path(given["source"]),
-        Path(given["folder"]) / f"{kind}-{given['cases']}",
-        given["cases"],
-    )
+    given, bundle = json.loads(job), get_bundle(name)
+    folder, cases = Path(given["folder"]), given["cases"]
+    copies = _copies(bundle, Path(given["source"]), folder / f"{kind}-{cases}", cases)
     work = _train if kind == "train" else _predict
-    cached = work(get_bundle(name), Path(given["folder"]), dataset, given["cases"], given["overrides"])
+    cached = work(bundle, folder, copies, cases, given["overrides"])
     unit = 1 if sys.platform == "darwin" else 1024
     print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "cached": cached}))
 
 
-def _train(bundle: Bundle, folder: Path, dataset: Path, cases: int, overrides: dict[str, Any]) -> int:
+def _train(bundle: Bundle, folder: Path, copies: Path, cases: int, overrides: dict[str, Any]) -> int:
     from pipelines.benchmarks.bundle import BundleObjects
 
     given = {
-        "dataset_dir": str(dataset),
+        "dataset_dir": str(copies),
         "output_dir": str(folder / "runs"),
         "cache_dir": str(folder / "cache"),
+        # without a look at the data: copies of one case are nothing to train on in earnest
+        "initialize": ["$session.begin_training()"],
     }
-    given |= {"train_cases": cases - 1, "val_cases": 1}
-    given["initialize"] = [
-        "$session.begin_training()"
-    ]  # copies of one case are nothing to train on in earnest
     objects = BundleObjects(bundle.config("train"), **{**given, **overrides})
+    reader = "pipelines.datasets.datalist.read_datalist"
+    objects.parser["datalist"] = {"_target_": reader, "path": str(copies / DATALIST)}
     trainer = objects.component("train#trainer")
     if objects.has("prepared"):
         prepared = objects.component("prepared")
@@ -132,58 +127,33 @@ def _train(bundle: Bundle, folder: Path, dataset: Path, cases: int, overrides: d
     return cached
 
 
-def _predict(bundle: Bundle, folder: Path, dataset: Path, cases: int, overrides: dict[str, Any]) -> int:
+def _predict(bundle: Bundle, folder: Path, copies: Path, cases: int, overrides: dict[str, Any]) -> int:
     from pipelines.benchmarks.predict import benchmark_predict
 
-    images = dataset / ("imagesTr" if bundle.name == "atrium" else "stage_2_train_images")
-    benchmark_predict(bundle, images, rounds=0, cases=cases, **overrides)
+    benchmark_predict(bundle, copies / "image", rounds=0, cases=cases, **overrides)
     return 0
 
 
-def _source(bundle: Bundle, folder: Path, quick: bool) -> Path:
-    from pipelines.benchmarks.bundle import phantom
-
-    if bundle.name == "atrium":
-        return phantom(bundle, folder, 5, 32 if quick else None)
-    return phantom(bundle, folder, 5, 64 if quick else 512)
-
-
 def _copies(bundle: Bundle, source: Path, target: Path, cases: int) -> Path:
-    """Fill ``target`` with links to ``cases`` cases, those of ``source`` over and over under new names."""
-    if target.exists():
-        return target
-    if bundle.name == "atrium":
-        _copy_volumes(source, target, cases)
-    else:
-        _copy_xrays(source, target, cases, *_TABLES[bundle.name])
+    """Fill ``target`` with links to ``cases`` cases, those of ``source`` over and over, and a list of them."""
+    from pipelines.datasets.datalist import write_datalist
+
+    if not (target / DATALIST).is_file():
+        known = bundle.function("cases")(source)
+        copies = [_copy(known[number % len(known)], target, f"copy{number:05d}") for number in range(cases)]
+        write_datalist({"train": copies[1:], "val": copies[:1], "test": []}, target, target / DATALIST)
     return target
 
 
-def _copy_volumes(source: Path, target: Path, cases: int) -> None:
-    contents = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
-    known, contents["training"] = contents["training"], []
-    for number in range(cases):
-        case = {}
-        for key, path in known[number % len(known)].items():
-            case[key] = f"{Path(path).parent}/la_{number + 1:03d}.nii.gz"
-            _link(source / path, target / case[key])
-        contents["training"].append(case)
-    contents["numTraining"] = cases
-    write_json(target / "dataset.json", contents)
-
-
-def _copy_xrays(source: Path, target: Path, cases: int, table: str, column: str) -> None:
-    import pandas as pd
-
-    rows = pd.read_csv(source / table)
-    names, copies = rows[column].unique(), []
-    for number in range(cases):
-        name, new = names[number % len(names)], f"copy{number:05d}"
-        _link(source / IMAGES / f"{name}.dcm", target / IMAGES / f"{new}.dcm")
-        copies.append(rows[rows[column] == name].assign(**{column: new}))
-    pd.concat(copies).to_csv(target / table, index=False)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.hardlink_to(source)
+def _copy(case: Case, target: Path, name: str) -> Case:
+    """Return a case under another name, its files linked into ``target/image`` and ``target/label``."""
+    links = {}
+    for kind in FILES:
+        if isinstance(case.get(kind), str):
+            path = Path(case[kind])
+            suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+            link = target / kind / f"{name}{suffix}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(path)
+            links[kind] = str(link)
+    return {**case, "case": name, **links}

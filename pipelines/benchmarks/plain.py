@@ -6,6 +6,7 @@ import copy
 import io
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from monai.transforms import (
     Rand2DElasticd,
     RandAdjustContrastd,
     RandAffined,
+    RandBiasFieldd,
+    RandFlipd,
     RandGaussianNoised,
     RandScaleIntensityd,
     RandShiftIntensityd,
@@ -28,9 +31,13 @@ from monai.transforms import (
 
 from pipelines.benchmarks.bundle import BundleObjects
 from pipelines.benchmarks.meter import batch_size
+from pipelines.errors import UserError
+from transforms.affine import BatchAffined
+from transforms.batch import RandElasticBatchd, RandIntensityBatchd, RandShadingBatchd
+from transforms.boxes import RandAffineBatchd
 
 
-def plain_trainer(objects: BundleObjects, bundle: str, images: int, folder: Path) -> SupervisedTrainer:
+def plain_trainer(objects: BundleObjects, images: int, folder: Path) -> SupervisedTrainer:
     """Return a trainer for the same network, loss, optimizer, batches and kinds of augmentation as the bundle's.
 
     As in the Model Zoo: a ``CacheDataset``, random transforms of one sample after the other, MONAI's ``DataLoader``,
@@ -42,7 +49,7 @@ def plain_trainer(objects: BundleObjects, bundle: str, images: int, folder: Path
     ends = list(itertools.accumulate(map(len, batches), initial=0))
     positions = [list(range(*pair)) for pair in itertools.pairwise(ends)]
     samples = _without_randomness(objects, [index for batch in batches for index in batch])
-    dataset = CacheDataset(samples, Compose(random_transforms(bundle)), progress=False)
+    dataset = CacheDataset(samples, Compose(_random_transforms(objects, samples)), progress=False)
     device = objects.component("device")
     network = copy.deepcopy(objects.component("network")).to(
         device, torch.float32, memory_format=torch.contiguous_format
@@ -66,29 +73,55 @@ def plain_trainer(objects: BundleObjects, bundle: str, images: int, folder: Path
     )
 
 
-def random_transforms(bundle: str) -> list[Any]:
-    """Return a bundle's augmentations as MONAI's own transforms of one sample.
+def plain_transforms(transform: Any, width: int) -> list[Any]:
+    """Return what a transform of a whole batch does as MONAI's own transforms of one sample.
 
-    The edges of ``cardiac`` are left where they are: turning them as well would cost this training more still.
+    Edges are left where they are: turning them as well would cost this training more still.
+
+    Args:
+        transform: one of a bundle's ``batch_transforms``.
+        width: of the images, pixels.
+
+    Raises:
+        UserError: it is none of those that the project has.
     """
-    affine = {
-        "atrium": {"rotate_range": 0.7854, "scale_range": [0.15, 0.15], "translate_range": [12, 12]},
-        "pneumonia": {"rotate_range": 0.12, "scale_range": [0.08, 0.08], "translate_range": [11, 11]},
-        "cardiac": {"rotate_range": 0.1745, "scale_range": [0.2, 0.2], "translate_range": [18, 18]},
-    }[bundle]
-    prob = 1.0 if bundle == "cardiac" else 0.5
-    keys = ["image", "label"] if bundle == "atrium" else ["image"]
-    modes = ["bilinear", "nearest"][: len(keys)]
-    elastic = {"prob": 0.3, "spacing": (16, 16), "magnitude_range": (0.0, 1.5), "padding_mode": "zeros"}
-    return [
-        EnsureTyped(["image", "label"]),
-        RandAffined(keys, prob=prob, mode=modes, padding_mode="zeros", **affine),
-        *([Rand2DElasticd(keys, mode=modes, **elastic)] if bundle == "atrium" else []),
-        RandAdjustContrastd("image", prob=0.5, gamma=(0.6, 1.6)),
-        RandScaleIntensityd("image", prob=0.5, factors=0.3),
-        RandShiftIntensityd("image", prob=0.5, offsets=0.15),
-        RandGaussianNoised("image", prob=1.0, std=0.05),
-    ]
+    keys = getattr(transform, "keys", ())
+    if isinstance(transform, BatchAffined):
+        return [copy.deepcopy(transform.transform)]
+    if isinstance(transform, RandAffineBatchd):
+        moves = {
+            "rotate_range": math.radians(transform.rotate),
+            "scale_range": [tuple(factor - 1 for factor in transform.scale)] * 2,
+            "translate_range": [transform.shift * width] * 2,
+        }
+        affine = RandAffined(keys, prob=transform.prob, **moves, padding_mode=transform.padding_mode)
+        return [RandFlipd(keys, transform.flip, spatial_axis=1), affine]
+    if isinstance(transform, RandElasticBatchd):
+        points = {"spacing": (transform.spacing,) * 2, "magnitude_range": (0.0, transform.magnitude)}
+        return [
+            Rand2DElasticd(keys, **points, prob=transform.prob, mode=transform.mode, padding_mode="zeros")
+        ]
+    if isinstance(transform, RandShadingBatchd):
+        return [RandBiasFieldd(keys, coeff_range=(0.0, transform.magnitude), prob=transform.prob)]
+    if isinstance(transform, RandIntensityBatchd):
+        return [
+            RandAdjustContrastd(keys, transform.prob, tuple(transform.gamma)),
+            RandScaleIntensityd(keys, tuple(gain - 1 for gain in transform.gain), transform.prob),
+            RandShiftIntensityd(keys, tuple(transform.offset), prob=transform.prob),
+            RandGaussianNoised(keys, prob=1.0, std=transform.noise),
+        ]
+    raise UserError(
+        f"batch_transforms holds {type(transform).__name__}, and the plain bundle knows no transform of one sample for "
+        f"it; add it to {__name__}.plain_transforms"
+    )
+
+
+def _random_transforms(objects: BundleObjects, samples: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return a bundle's augmentations, as far as they are of a whole batch, as :func:`plain_transforms`."""
+    width = samples[0]["image"].shape[-1]
+    of_sample = objects.component("random_transforms") if objects.has("random_transforms") else []
+    of_batch = [plain_transforms(transform, width) for transform in objects.component("batch_transforms")]
+    return [EnsureTyped(["image", "label"]), *copy.deepcopy(of_sample), *itertools.chain(*of_batch)]
 
 
 def _unseen_log() -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.benchmarks.bundle import BundleObjects, phantom, scratch
+from pipelines.benchmarks.bundle import BundleObjects, image_folder, phantom, scratch
 from pipelines.benchmarks.meter import now
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 from pipelines.engines import PYTORCH
@@ -46,7 +46,7 @@ def benchmark_predict(
             what they mark in a volume is noise, whose outline takes longer to draw than an atrium's.
         **overrides: of ``inference.yaml``.
     """
-    cases = cases or (VOLUMES if bundle.name == "atrium" else XRAYS)
+    cases = cases or (XRAYS if bundle.scan else VOLUMES)
     with scratch() as folder:
         files = _files(bundle, folder, inputs, cases)
         given = {"dataset_dir": [str(file) for file in files], "output_dir": str(folder / "out")}
@@ -141,13 +141,9 @@ def _weights(bundle: Bundle, folder: Path, overrides: dict[str, Any]) -> Path:
 
 
 def _files(bundle: Bundle, folder: Path, inputs: Path | None, cases: int) -> list[Path]:
-    images = "imagesTr" if bundle.name == "atrium" else "stage_2_train_images"
-    if inputs is None:
-        inputs = phantom(bundle, folder, max(cases, 2))  # no phantom has fewer
-    if (inputs / images).is_dir():
-        inputs /= images
-    if bundle.name == "atrium":
-        from pipelines.readers.inputs import find_inputs as find
-    else:
+    if bundle.scan:
         from pipelines.readers.xray import find_images as find
-    return [item.path for item in find([inputs]) if not item.problem][:cases]
+    else:
+        from pipelines.readers.inputs import find_inputs as find
+    inputs = inputs or phantom(bundle, folder, max(cases, 2))  # no phantom has fewer
+    return [item.path for item in find([image_folder(inputs)]) if not item.problem][:cases]

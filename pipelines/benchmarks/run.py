@@ -65,14 +65,13 @@ def run_benchmark(
 
 
 def _prepare(bundle: Bundle, dataset_dir: Path | None, rounds: int, cases: int) -> Benchmark:
-    from pipelines.benchmarks.bundle import phantom, scratch
+    from pipelines.benchmarks.bundle import image_folder, phantom, scratch
     from pipelines.benchmarks.prepare import benchmark_prepare
 
     bundle.function("scan")  # says so where there is nothing to prepare
     with scratch() as folder:
         source = dataset_dir or phantom(bundle, folder, cases)
-        images = source / "stage_2_train_images"
-        found = benchmark_prepare(images if images.is_dir() else source, rounds)
+        found = benchmark_prepare(image_folder(source), rounds)
     settings = {"rounds": rounds, "files": found["files"], "data": "given" if dataset_dir else "phantom"}
     times = found["cpu_ms"]
     against = {"decode": "reduced-scale decoding alone", "plain": "prepare"}

@@ -37,12 +37,12 @@ def benchmark_startup(bundle: Bundle, rounds: int = 3, **overrides: Any) -> Benc
     from pipelines.benchmarks.bundle import phantom, scratch
 
     with scratch() as folder:
-        cases, training, validating = (4, 3, 1) if bundle.name == "atrium" else (20, 12, 6)
+        cases, training, validating = (20, 12, 6) if bundle.scan else (4, 3, 1)
         dataset = phantom(bundle, folder, cases, 64)
         knobs = {"dataset_dir": str(dataset), "output_dir": str(folder / "runs")}
         knobs |= {"train_cases": training, "val_cases": validating}
         knobs["tracking_uri"] = f"sqlite:///{folder / 'mlflow.db'}"
-        if bundle.name != "atrium":
+        if bundle.scan:
             knobs["cache_dir"] = str(folder / "cache")
         arguments = [str(bundle.config("train")), json.dumps({**knobs, **overrides})]
         commands = {

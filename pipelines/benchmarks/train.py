@@ -39,7 +39,7 @@ def benchmark_train(
         objects = training(bundle, folder, dataset_dir, images, **overrides, max_epochs=rounds + 1)
         run, trainer = objects.component("whole_run"), objects.component("train#trainer")
         evaluator = objects.component("validate#evaluator")
-        rest = _Rest(plain_trainer(objects, bundle.name, images, folder))
+        rest = _Rest(plain_trainer(objects, images, folder))
         meter = EpochMeter(trainer, evaluator, images, lambda: rest.turn(meter))
         full_epoch, interval = len(trainer.data_loader), objects.component("val_interval")
         run.run()
