@@ -33,6 +33,7 @@ def check_atrium(
     quick: bool = False,
     tracking_uri: str | None = None,
     max_epochs: int = 75,
+    bundle: str = "atrium",
 ) -> Report:
     """Check a data set in the Decathlon's layout, and what a training on it needs.
 
@@ -43,6 +44,7 @@ def check_atrium(
         quick: look at the layout and the headers alone, which takes under a second, and decode no pixels.
         tracking_uri: the MLflow store, checked where given.
         max_epochs: for the estimate of a training's time.
+        bundle: whose data set it is, for the commands that findings name.
 
     Returns:
         A report with every fault of every case; nothing is raised for a fault of the data. Facts:
@@ -54,7 +56,7 @@ def check_atrium(
         report.facts["tracking_uri"] = tracking_uri.rpartition("@")[2]
         report.add(check_tracking(tracking_uri))
     try:
-        cases, problems = msd.scan_cases(dataset_dir)
+        cases, problems = msd.scan_cases(dataset_dir, bundle)
     except UserError as error:
         message, _, remedy = str(error).partition("\n")
         report.add([Finding("error", "layout", None, message, remedy or None)])
@@ -88,6 +90,7 @@ def require(
     slice_offsets: Sequence[int],
     patch_size: Sequence[int],
     planes: Sequence[int],
+    bundle_root: str = "bundles/atrium",
 ) -> None:
     """Refuse what the quick half of the checks finds errors in, and a network that does not fit the slices.
 
@@ -100,6 +103,7 @@ def require(
         slice_offsets: its channels.
         patch_size: see :func:`pipelines.checks.network.require_fitting`.
         planes: likewise.
+        bundle_root: of the bundle that trains, whose `check` is named.
 
     Raises:
         UserError: see :func:`pipelines.checks.report.require_trainable` and ``require_fitting``.
@@ -108,9 +112,9 @@ def require(
 
     require_fitting(network_def, len(slice_offsets), patch_size, planes)
     uri = tracking_uri and (os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri)
-    require_trainable(
-        check_atrium(dataset_dir, train_cases, val_cases, quick=True, tracking_uri=uri), "atrium"
-    )
+    bundle = Path(bundle_root).name
+    report = check_atrium(dataset_dir, train_cases, val_cases, True, uri, bundle=bundle)
+    require_trainable(report, bundle)
 
 
 def check_files(root: Path, cases: Sequence[dict[str, str]]) -> Iterator[Finding]:

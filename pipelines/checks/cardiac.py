@@ -26,6 +26,7 @@ def check_cardiac(
     val_cases: int | str | Sequence[str] | None = None,
     quick: bool = False,
     tracking_uri: str | None = None,
+    bundle: str = "cardiac",
 ) -> Report:
     """Check a data set in the layout of the cardiac detection labels.
 
@@ -35,6 +36,7 @@ def check_cardiac(
         val_cases: likewise.
         quick: look at the tables, the names of all files and the headers of about a hundred.
         tracking_uri: the MLflow store, checked where given.
+        bundle: whose data set it is, for the commands that findings name.
 
     Returns:
         A report with every fault of every case; nothing is raised for a fault of the data. Facts: ``dataset_dir``,
@@ -44,7 +46,7 @@ def check_cardiac(
     """
     report = xray.start(dataset_dir, tracking_uri)
     try:
-        cases, problems, sizes, strangers = heart.scan(dataset_dir)
+        cases, problems, sizes, strangers = heart.scan(dataset_dir, bundle)
     except UserError as error:
         return xray.add_layout_error(report, error)
     examined = xray.examine_set(report, cases, problems, quick)
@@ -74,6 +76,7 @@ def require(
     dataset_dir: str | Path,
     train_cases: int | str | Sequence[str] | None = None,
     val_cases: int | str | Sequence[str] | None = None,
+    bundle_root: str = "bundles/cardiac",
 ) -> None:
     """Refuse a data set that the quick half of the checks finds errors in, before a training is begun.
 
@@ -81,11 +84,14 @@ def require(
         dataset_dir: see :func:`check_cardiac`.
         train_cases: likewise.
         val_cases: likewise.
+        bundle_root: of the bundle that trains, whose `check` is named.
 
     Raises:
         UserError: the first errors and the command that shows all.
     """
-    require_trainable(check_cardiac(dataset_dir, train_cases, val_cases, quick=True), "cardiac")
+    bundle = Path(bundle_root).name
+    report = check_cardiac(dataset_dir, train_cases, val_cases, quick=True, bundle=bundle)
+    require_trainable(report, bundle)
 
 
 def check_shapes(sizes: Mapping[str, tuple[float, float]], examined: Sequence[Examined]) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ def check_pneumonia(
     patients: str | Path | None = None,
     quick: bool = False,
     tracking_uri: str | None = None,
+    bundle: str = "pneumonia",
 ) -> Report:
     """Check a data set in the RSNA challenge's layout.
 
@@ -33,6 +34,7 @@ def check_pneumonia(
         patients: as for :func:`pipelines.datasets.rsna.read_cases`.
         quick: look at the tables, the names of all files and the headers of about a hundred.
         tracking_uri: the MLflow store, checked where given.
+        bundle: whose data set it is, for the commands that findings name.
 
     Returns:
         A report with every fault of every case; nothing is raised for a fault of the data. Facts: ``dataset_dir``,
@@ -42,7 +44,7 @@ def check_pneumonia(
     """
     report = xray.start(dataset_dir, tracking_uri)
     try:
-        cases, problems = rsna.scan_cases(dataset_dir, patients)
+        cases, problems = rsna.scan_cases(dataset_dir, patients, bundle)
         mapping = rsna.read_mapping(Path(report.facts["dataset_dir"]), patients)
     except UserError as error:
         return xray.add_layout_error(report, error)
@@ -72,6 +74,7 @@ def require(
     train_cases: int | str | Sequence[str] | None = None,
     val_cases: int | str | Sequence[str] | None = None,
     patients: str | Path | None = None,
+    bundle_root: str = "bundles/pneumonia",
 ) -> None:
     """Refuse a data set that the quick half of the checks finds errors in, before a training is begun.
 
@@ -80,11 +83,14 @@ def require(
         train_cases: likewise.
         val_cases: likewise.
         patients: likewise.
+        bundle_root: of the bundle that trains, whose `check` is named.
 
     Raises:
         UserError: the first errors and the command that shows all.
     """
-    require_trainable(check_pneumonia(dataset_dir, train_cases, val_cases, patients, quick=True), "pneumonia")
+    bundle = Path(bundle_root).name
+    report = check_pneumonia(dataset_dir, train_cases, val_cases, patients, quick=True, bundle=bundle)
+    require_trainable(report, bundle)
 
 
 def check_mapping(cases: Sequence[Case], mapping: dict[str, str]) -> Iterator[Finding]:

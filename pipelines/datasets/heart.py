@@ -31,10 +31,6 @@ THORAX = "thorax.csv"
 RECIPE = (400, 96)  # of 496 images
 COLUMNS = ("x0", "y0", "w", "h", "img_shape_x", "img_shape_y")
 THORAX_COLUMNS = ("thorax_x0", "thorax_x1", "cardiothoracic_ratio")
-MEND = (
-    "put rsna_heart_detection.csv into the folder of the pneumonia challenge's files,\n"
-    "or run `python -m pipelines phantom cardiac DIR` and then add `--dataset_dir DIR`"
-)
 
 
 class Scan(NamedTuple):
@@ -53,17 +49,18 @@ class Scan(NamedTuple):
     strangers: list[str]
 
 
-def read_cases(dataset_dir: str | Path) -> list[Case]:
+def read_cases(dataset_dir: str | Path, bundle: str = "cardiac") -> list[Case]:
     """Return the cases of a folder, in the order of its table.
 
     Args:
         dataset_dir: the folder that holds the table (a .zip of it will do) and ``stage_2_train_images``.
+        bundle: whose data set it is, for the commands that errors name.
 
     Raises:
         UserError: the folder, a table or an image is missing or malformed, or a box is empty.
     """
-    cases, problems = scan_cases(dataset_dir)
-    require_whole(cases, problems, dataset_dir, "cardiac")
+    cases, problems = scan_cases(dataset_dir, bundle)
+    require_whole(cases, problems, dataset_dir, bundle)
     return cases
 
 
@@ -71,9 +68,10 @@ def load_split(
     dataset_dir: str | Path,
     train_cases: int | str | Sequence[str] | None = None,
     val_cases: int | str | Sequence[str] | None = None,
+    bundle: str = "cardiac",
 ) -> Split:
     """Return the split of a folder: :func:`read_cases`, then :func:`split_images`."""
-    return split_images(read_cases(dataset_dir), dataset_dir, train_cases, val_cases)
+    return split_images(read_cases(dataset_dir, bundle), dataset_dir, train_cases, val_cases)
 
 
 def split_images(
@@ -133,18 +131,22 @@ def read_subjects(root: Path, side: str) -> list[str] | None:
     return [str(name) for name in subjects]
 
 
-def scan_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
+def scan_cases(dataset_dir: str | Path, bundle: str = "cardiac") -> tuple[list[Case], list[str]]:
     """Return the cases and problems of :func:`scan`."""
-    return scan(dataset_dir)[:2]
+    return scan(dataset_dir, bundle)[:2]
 
 
-def scan(dataset_dir: str | Path) -> Scan:
+def scan(dataset_dir: str | Path, bundle: str = "cardiac") -> Scan:
     """Return what the tables say, whatever is wrong with single rows.
 
     Raises:
         UserError: there is no such folder, no table in it, or a table that cannot be read.
     """
-    root, path = open_layout(dataset_dir, LABELS, MEND)
+    mend = (
+        f"put {LABELS} into the folder of the pneumonia challenge's files,\n"
+        f"or run `python -m pipelines phantom {bundle} DIR` and then add `--dataset_dir DIR`"
+    )
+    root, path = open_layout(dataset_dir, LABELS, mend)
     table = read_table(path, (*COLUMNS, "name"))
     values, _ = numbers(table, COLUMNS)
     cases: dict[str, Case] = {}

@@ -41,6 +41,7 @@ def require(
     train_cases: int | str | Sequence[str] | None = None,
     val_cases: int | str | Sequence[str] | None = None,
     thorax: bool | None = None,
+    bundle_root: str = "bundles/cardiac",
 ) -> None:
     """Refuse a data set that nothing good can be learnt from, and settle ``thorax`` in the config that is being run.
 
@@ -49,6 +50,7 @@ def require(
         train_cases: as for :func:`pipelines.datasets.heart.load_split`.
         val_cases: likewise.
         thorax: whether to learn the thorax's range; None is where a case that trains has one.
+        bundle_root: of the bundle that trains, for the commands that errors name.
 
     Raises:
         UserError: see :func:`pipelines.checks.cardiac.require`; or ``thorax`` is asked for and no case has a range.
@@ -56,7 +58,7 @@ def require(
     from pipelines.checks import cardiac
     from pipelines.session import running_parser
 
-    cardiac.require(dataset_dir, train_cases, val_cases)
+    cardiac.require(dataset_dir, train_cases, val_cases, bundle_root)
     train = heart.load_split(dataset_dir, train_cases, val_cases)["train"]
     known = knows_thorax(train)
     if not known:
@@ -67,6 +69,7 @@ def require(
                 f"thorax is true, but {lacks} in {dataset_dir}.\n"
                 "Add their ranges, or leave --thorax away: the heart's box is learnt without them."
             )
-        message = "The box is learnt alone, and no cardiothoracic ratio will be given: %s."
-        logger.warning(message, lacks)
+        if thorax is None:
+            message = "The box is learnt alone, and no cardiothoracic ratio will be given: %s."
+            logger.warning(message, lacks)
     running_parser().config["thorax"] = known if thorax is None else thorax

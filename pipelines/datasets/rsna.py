@@ -36,25 +36,24 @@ MAPPINGS = (
 )  # the latter the challenge's own
 RECIPE = (24_000, 2_684)  # of 26,684 patients
 BOX = ("x", "y", "width", "height")
-MEND = (
-    "run `python -m pipelines fetch pneumonia`,\n"
-    "or `python -m pipelines phantom pneumonia DIR` and then add `--dataset_dir DIR`"
-)
 
 
-def read_cases(dataset_dir: str | Path, patients: str | Path | None = None) -> list[Case]:
+def read_cases(
+    dataset_dir: str | Path, patients: str | Path | None = None, bundle: str = "pneumonia"
+) -> list[Case]:
     """Return the cases of a folder, in the order in which its table first names them.
 
     Args:
         dataset_dir: the folder that holds the table (a .zip of it will do) and ``stage_2_train_images``.
         patients: a mapping table, relative to the folder; by default one of ``MAPPINGS`` where it is there.
             A CSV has ``patientId`` and ``nih_patient`` (or one other column); JSON is the challenge's.
+        bundle: whose data set it is, for the commands that errors name.
 
     Raises:
         UserError: the folder, a table or an image is missing or malformed, or a patient's ``Target`` varies.
     """
-    cases, problems = scan_cases(dataset_dir, patients)
-    require_whole(cases, problems, dataset_dir, "pneumonia")
+    cases, problems = scan_cases(dataset_dir, patients, bundle)
+    require_whole(cases, problems, dataset_dir, bundle)
     return cases
 
 
@@ -63,9 +62,10 @@ def load_split(
     train_cases: int | str | Sequence[str] | None = None,
     val_cases: int | str | Sequence[str] | None = None,
     patients: str | Path | None = None,
+    bundle: str = "pneumonia",
 ) -> Split:
     """Return the split of a folder: :func:`read_cases`, then :func:`split_patients`."""
-    return split_patients(read_cases(dataset_dir, patients), train_cases, val_cases)
+    return split_patients(read_cases(dataset_dir, patients, bundle), train_cases, val_cases)
 
 
 def split_patients(
@@ -83,13 +83,19 @@ def split_patients(
     )
 
 
-def scan_cases(dataset_dir: str | Path, patients: str | Path | None = None) -> tuple[list[Case], list[str]]:
+def scan_cases(
+    dataset_dir: str | Path, patients: str | Path | None = None, bundle: str = "pneumonia"
+) -> tuple[list[Case], list[str]]:
     """Return the cases that the table lists, files there or not, and what is wrong with its rows.
 
     Raises:
         UserError: there is no such folder, no table in it, or a table that cannot be read.
     """
-    root, path = open_layout(dataset_dir, LABELS, MEND)
+    mend = (
+        f"run `python -m pipelines fetch {bundle}`,\n"
+        f"or `python -m pipelines phantom {bundle} DIR` and then add `--dataset_dir DIR`"
+    )
+    root, path = open_layout(dataset_dir, LABELS, mend)
     table = read_table(path, ("patientId", *BOX, "Target"))
     boxes, odd = numbers(table, BOX)
     cases: dict[str, Case] = {}

@@ -1,4 +1,4 @@
-"""What is measured on a heart's box, and what makes a person look at it again."""
+"""What is measured on the box of a structure such as the heart, and what makes a person look at it again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ EDGE_NAMES = ("x0", "y0", "x1", "y1", "thorax_x0", "thorax_x1")
 # A share of the image's side. Labels of one image by two people differ by about as much.
 MAX_SPREAD = 0.02
 # Of the 896 hearts in two public tables, 98% are 0.26 to 0.54 of the image wide and 0.24 to 0.57 high.
-WIDTH_RANGE, HEIGHT_RANGE = (0.20, 0.70), (0.18, 0.65)
+RANGES = {"width": (0.20, 0.70), "height": (0.18, 0.65)}
 RATIO_RANGE = (0.30, 0.80)
-BORDER = 0.005  # nearer to the image's border than this share of it, a part of the heart may lie outside
+BORDER = 0.005  # nearer to the image's border than this share of it, a part may lie outside
 NO_SPACING = "the file gives no pixel spacing, so nothing is known in mm"
-_IN_DETECTOR = "lies in the plane of the detector, where the heart is magnified: it is smaller than these mm"
+_IN_DETECTOR = "lies in the plane of the detector, where the body is magnified: it is smaller than these mm"
 SPACING_NOTES = {
-    "PixelSpacing": "PixelSpacing may be calibrated to the body or be the detector's own, where the heart is magnified",
+    "PixelSpacing": "PixelSpacing may be calibrated to the body or be the detector's own, where the body is magnified",
     "ImagerPixelSpacing": f"ImagerPixelSpacing {_IN_DETECTOR}",
     "NominalScannedPixelSpacing": f"NominalScannedPixelSpacing {_IN_DETECTOR}",
 }
@@ -35,14 +35,23 @@ NOT_LEARNT = "not learnt: the network was trained without ranges of the thorax (
 
 
 class CardiacTask:
-    """The heart's part of :class:`pipelines.image_prediction.ImagePrediction`; outputs are (variants, edges) a model.
+    """The bundle's part of :class:`pipelines.image_prediction.ImagePrediction`; outputs are (variants, edges) a model.
 
     Args:
         inferer: gives the edges of each test-time variant.
+        structure: what the box is of.
+        ranges: ``width`` and ``height`` that it may have, shares of the image's; outside of them a review is due.
+        ratio: whether the cardiothoracic ratio is told, or why there is none.
     """
 
-    def __init__(self, inferer: VariantsInferer) -> None:
-        self.inferer = inferer
+    def __init__(
+        self,
+        inferer: VariantsInferer,
+        structure: str = "heart",
+        ranges: Mapping[str, Sequence[float]] = RANGES,
+        ratio: bool = True,
+    ) -> None:
+        self.inferer, self.structure, self.ranges, self.ratio = inferer, structure, ranges, ratio
 
     def infer(self, network: nn.Module, images: torch.Tensor) -> list[np.ndarray]:
         """Return the edges (variants, 4 or 6) of each of ``images`` (B, 1, size, size)."""
@@ -50,7 +59,8 @@ class CardiacTask:
 
     def measure(self, outputs: Sequence[np.ndarray], xray: Xray) -> tuple[dict[str, Any], list[str]]:
         """Return :func:`cardiac_result` of the edges of one X-ray, and no further warnings."""
-        return cardiac_result(np.stack(outputs), xray.header), []
+        told = self.structure, self.ranges, self.ratio
+        return cardiac_result(np.stack(outputs), xray.header, *told), []
 
     def draw(
         self, picture: np.ndarray, outputs: Sequence[np.ndarray], result: Mapping[str, Any], case: str
@@ -58,10 +68,16 @@ class CardiacTask:
         """Return the picture (rows, columns) uint8 with the box, the widths and the numbers."""
         from pipelines.tasks.cardiac_overlay import overlay
 
-        return overlay(picture, np.mean(outputs, axis=(0, 1)), result, case)
+        return overlay(picture, np.mean(outputs, axis=(0, 1)), result, case, self.structure)
 
 
-def cardiac_result(answers: np.ndarray, header: XrayHeader) -> dict[str, Any]:
+def cardiac_result(
+    answers: np.ndarray,
+    header: XrayHeader,
+    structure: str = "heart",
+    ranges: Mapping[str, Sequence[float]] = RANGES,
+    ratio: bool = True,
+) -> dict[str, Any]:
     """Return the ``result`` of ``result.json`` for one X-ray.
 
     Pixels are the input's own, counted from the left upper corner of its first pixel: x runs along its columns to the
@@ -72,13 +88,16 @@ def cardiac_result(answers: np.ndarray, header: XrayHeader) -> dict[str, Any]:
         answers: (M, V, 4 or 6) edges as fractions of width and height, of each model and test-time variant; the result
             is of their mean.
         header: of the file.
+        structure: see :class:`CardiacTask`.
+        ranges: likewise.
+        ratio: likewise.
 
     Returns:
         ``box_xyxy_px``, ``box_xyxy_mm``, ``width_mm`` and ``height_mm`` (None with ``mm_missing`` where the spacing is
         unknown), ``spacing_tag`` and ``spacing_note``, ``width_px``, ``height_px``, ``centre_px``, ``position`` (of
-        the centre from the image's midline, to the image's right, as a fraction of its width),
-        ``cardiothoracic_ratio`` with ``ratio_note``, ``thorax_x_px``, ``uncertainty_px`` (standard deviation over all
-        models and variants an edge; None for a single one), of several models ``models`` (``count``, and ``sd_px``
+        the centre from the image's midline, to the image's right, as a fraction of its width), with ``ratio`` also
+        ``cardiothoracic_ratio`` with ``ratio_note`` and ``thorax_x_px``, ``uncertainty_px`` (standard deviation over
+        all models and variants an edge; None for a single one), of several models ``models`` (``count``, and ``sd_px``
         between the means of their variants an edge) and ``review`` (``needed``, ``reasons``).
     """
     models, variants = answers.mean(1), answers.reshape(-1, answers.shape[-1])
@@ -86,8 +105,7 @@ def cardiac_result(answers: np.ndarray, header: XrayHeader) -> dict[str, Any]:
     spread = variants.std(0, ddof=1) if len(variants) > 1 else None
     sides = np.array([header.columns, header.rows] * 2 + [header.columns] * 2)[: len(edges)]
     pixels = edges * sides
-    ratio, reasons = edges_ratio(edges), review_reasons(edges, spread, header.view)
-    learnt = len(edges) > 4
+    reasons = review_reasons(edges, spread, header.view, structure, ranges)
     return {
         **_in_mm(pixels[:4], header),
         "box_xyxy_px": _rounded(pixels[:4]),
@@ -95,12 +113,19 @@ def cardiac_result(answers: np.ndarray, header: XrayHeader) -> dict[str, Any]:
         "height_px": round(float(pixels[3] - pixels[1]), 2),
         "centre_px": _rounded((pixels[:2] + pixels[2:4]) / 2),
         "position": round(float(edges[0] + edges[2]) / 2 - 0.5, 4),
-        "cardiothoracic_ratio": round(ratio, 4) if np.isfinite(ratio) else None,
-        "ratio_note": ratio_note(header.view) if learnt else NOT_LEARNT,
-        "thorax_x_px": _rounded(pixels[4:]) if learnt else None,
+        **(_ratio(edges, pixels, header.view) if ratio else {}),
         "uncertainty_px": _uncertainty(spread, sides),
         **_models(models, sides),
         "review": {"needed": bool(reasons), "reasons": reasons},
+    }
+
+
+def _ratio(edges: np.ndarray, pixels: np.ndarray, view: str | None) -> dict[str, Any]:
+    ratio, learnt = edges_ratio(edges), len(edges) > 4
+    return {
+        "cardiothoracic_ratio": round(ratio, 4) if np.isfinite(ratio) else None,
+        "ratio_note": ratio_note(view) if learnt else NOT_LEARNT,
+        "thorax_x_px": _rounded(pixels[4:]) if learnt else None,
     }
 
 
@@ -139,21 +164,29 @@ def ratio_note(view: str | None) -> str | None:
     return {None: "view unknown", "AP": "AP view: magnified"}.get(view, f"not a PA view ({view})")
 
 
-def review_reasons(edges: np.ndarray, spread: np.ndarray | None, view: str | None) -> list[str]:
+def review_reasons(
+    edges: np.ndarray,
+    spread: np.ndarray | None,
+    view: str | None,
+    structure: str = "heart",
+    ranges: Mapping[str, Sequence[float]] = RANGES,
+) -> list[str]:
     """Say why a person should look at a box before it is used; an empty list means no reason.
 
     Args:
         edges: (4,) or (6,) fractions of width and height.
         spread: likewise, the standard deviation over models and test-time variants, or None where there was one alone.
         view: the file's, or None.
+        structure: see :class:`CardiacTask`.
+        ranges: likewise.
     """
     reasons = []
     if view not in ("AP", "PA", None):
         reasons.append(f"not a frontal view ({view})")
     if min(edges[:4]) < BORDER or max(edges[:4]) > 1 - BORDER:
-        reasons.append("touches the border of the image: a part of the heart may lie outside")
-    sizes = (("width", edges[2] - edges[0], WIDTH_RANGE), ("height", edges[3] - edges[1], HEIGHT_RANGE))
-    for name, value, (low, high) in sizes:
+        reasons.append(f"touches the border of the image: a part of the {structure} may lie outside")
+    for name, value in (("width", edges[2] - edges[0]), ("height", edges[3] - edges[1])):
+        low, high = ranges[name]
         if not low <= value <= high:
             reasons.append(f"{name} is {value:.0%} of the image, outside {low:.0%} to {high:.0%}")
     if spread is not None and (worst := int(np.argmax(spread))) >= 0 and spread[worst] > MAX_SPREAD:

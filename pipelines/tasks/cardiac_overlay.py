@@ -1,4 +1,4 @@
-"""The heart's box on its X-ray, drawn in milliseconds: an 8-bit picture with a palette of grey and three colours."""
+"""A structure's box on its X-ray, drawn in milliseconds: an 8-bit picture with a palette of grey and three colours."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ _HEART, _THORAX, _REVIEW = range(_GREYS, 256)
 _TEXT, _MARGIN = 15, 6  # pixels
 
 
-def overlay(picture: np.ndarray, edges: np.ndarray, result: Mapping[str, Any], case: str) -> Image.Image:
-    """Return an X-ray with the heart's box, its width and height, the thorax's width and the numbers.
+def overlay(
+    picture: np.ndarray, edges: np.ndarray, result: Mapping[str, Any], case: str, structure: str = "heart"
+) -> Image.Image:
+    """Return an X-ray with the box, its width and height, the thorax's width and the numbers.
 
     Args:
         picture: (rows, columns) uint8.
         edges: (4,) or (6,) fractions of the picture's width and height.
         result: see :func:`pipelines.tasks.cardiac.cardiac_result`.
         case: stands at the top.
+        structure: what the box is of.
     """
     from PIL import Image, ImageDraw
 
     rows, columns = picture.shape
     across = max(columns, 360)
-    lines = [part for line in _lines(result, case) for part in wrap(line, across // 8)]
+    lines = [part for line in _lines(result, case, structure) for part in wrap(line, across // 8)]
     canvas = np.zeros((rows + len(lines) * (_TEXT + 4) + 2 * _MARGIN, across), np.uint8)
     canvas[:rows, :columns] = _stretched(picture)
     image = Image.fromarray(canvas)
@@ -88,15 +91,16 @@ def _arrow(pen: ImageDraw.ImageDraw, left: int, right: int, y: int, colour: int)
         pen.polygon([(x, y), (x + step, y - 4), (x + step, y + 4)], fill=colour)
 
 
-def _lines(result: Mapping[str, Any], case: str) -> list[str]:
+def _lines(result: Mapping[str, Any], case: str, structure: str) -> list[str]:
     """Return what stands below the picture."""
     in_mm = result["width_mm"] is not None
     unit = "mm" if in_mm else "px"
-    heart = f"heart {result[f'width_{unit}']:.0f} x {result[f'height_{unit}']:.0f} {unit}"
-    heart += f" ({result['spacing_tag']})" if in_mm else ""
-    ratio, note = result["cardiothoracic_ratio"], result["ratio_note"]
-    said = "no cardiothoracic ratio" if ratio is None else f"cardiothoracic ratio {ratio:.2f}"
-    lines = [case[:60], heart, f"{said} ({note})" if note else said]
+    size = f"{structure} {result[f'width_{unit}']:.0f} x {result[f'height_{unit}']:.0f} {unit}"
+    lines = [case[:60], f"{size} ({result['spacing_tag']})" if in_mm else size]
+    if "cardiothoracic_ratio" in result:
+        ratio, note = result["cardiothoracic_ratio"], result["ratio_note"]
+        said = "no cardiothoracic ratio" if ratio is None else f"cardiothoracic ratio {ratio:.2f}"
+        lines.append(f"{said} ({note})" if note else said)
     return lines + [f"review: {reason}" for reason in result["review"]["reasons"]]
 
 

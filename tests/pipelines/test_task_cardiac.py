@@ -44,7 +44,7 @@ def test_mm_are_those_of_rows_and_columns_with_their_tag():
 @pytest.mark.parametrize("tag", ["ImagerPixelSpacing", "NominalScannedPixelSpacing"])
 def test_a_detectors_spacing_is_not_the_bodys(tag):
     note = result([EDGES], spacing=(0.5, 0.2), spacing_tag=tag)["spacing_note"]
-    assert note.startswith(f"{tag} lies in the plane of the detector, where the heart is magnified")
+    assert note.startswith(f"{tag} lies in the plane of the detector, where the body is magnified")
 
 
 def test_without_a_spacing_mm_are_null_with_the_reason():
@@ -109,6 +109,18 @@ def test_each_reason_for_a_review(edges, spread, view, reason):
 def test_a_plain_result_needs_no_review_whether_ap_pa_or_unknown():
     for view in ("AP", "PA", None):
         assert review_reasons(np.array(EDGES), np.full(6, 0.01), view) == []
+
+
+def test_a_box_of_something_else_has_its_own_name_and_ranges_and_no_ratio():
+    ranges = {"width": (0.3, 0.5), "height": (0.5, 0.9)}
+    found = cardiac_result(np.array([[[0.0, 0.2, 0.4, 0.6]]]), header(), "lungs", ranges, ratio=False)
+    assert found["review"]["reasons"] == [
+        "touches the border of the image: a part of the lungs may lie outside",
+        "height is 40% of the image, outside 50% to 90%",
+    ]
+    assert not {"cardiothoracic_ratio", "ratio_note", "thorax_x_px"} & set(found)
+    picture = np.full((200, 400), 90, np.uint8)
+    assert overlay(picture, np.array([0.0, 0.2, 0.4, 0.6]), found, "a", "lungs").height > 200
 
 
 @pytest.mark.parametrize("edges", [EDGES, EDGES[:4]])
