@@ -33,6 +33,7 @@ class Bundle:
             with the tables; empty where nothing is to be prepared, since the bundle reads volumes.
         cases: ``module:function(dataset_dir, …)`` that gives the cases of a data set; it raises for what is wrong.
         summarise: ``module:function(cases, …)`` that gives the metrics of the result contract, see :meth:`metrics`.
+        by_part: ``module:function(cases, groups)`` that gives the scores of parts of the cases, for ``metrics.json``.
         figures: ``module:function(cases, folder)`` that draws what a table of ``cases.csv`` shows.
         strata: a case's field whose values every part of a data set should have in the same shares; empty for none.
         calibrates: whether a run's validation part also turns the network's output into probabilities and decisions, so
@@ -50,6 +51,7 @@ class Bundle:
     scan: str = ""
     cases: str = ""
     summarise: str = ""
+    by_part: str = ""
     figures: str = ""
     strata: str = ""
     calibrates: bool = False

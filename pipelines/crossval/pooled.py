@@ -40,12 +40,14 @@ def pool(folder: Path, run_dirs: Sequence[Path], bundle: Bundle, plan: Plan, cas
     results = [read_results(run_dir) for run_dir in run_dirs]
     table = pooled_cases([found for _, found in results])
     groups = {case["case"]: case.get("group", case["case"]) for case in cases}
-    metrics = bundle.metrics(table, [groups[name] for name in table["case"]])
+    patients = [groups[name] for name in table["case"]]
+    metrics = bundle.metrics(table, patients)
     metrics = with_folds(metrics, [content["metrics"] for content, _ in results])
     weights = [content["checkpoint"] for content, _ in results]
     digests = [checkpoint["sha256"] for checkpoint in weights]
     together = {"path": str(folder), "sha256": sha256_json(digests), "folds": weights}
-    write_results(folder, bundle.name, together, plan.dataset, table, metrics)
+    parts = bundle.function("by_part")(table, patients) if bundle.by_part else None
+    write_results(folder, bundle.name, together, plan.dataset, table, metrics, parts)
     bundle.function("figures")(table, folder / "figures")
 
 

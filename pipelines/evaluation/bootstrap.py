@@ -39,15 +39,33 @@ def bootstrap_ci(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
+    return percentiles(resampled(values, statistic, groups, n, seed), level)
+
+
+def resampled(
+    values: np.ndarray | Sequence,
+    statistic: Callable[[np.ndarray], float | Sequence[float]],
+    groups: Sequence[Hashable] | None = None,
+    n: int = 2000,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return ``statistic`` of each of ``n`` resamples: (n,), or (n, K) where it gives K numbers at once.
+
+    Empty when fewer than two patients have defined values. See :func:`bootstrap_ci`.
+    """
     rows, patients = defined(values, groups)
-    members = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
-    if len(members) < 2:
-        return None
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(0, len(members), len(members)) for _ in range(n))
-    estimates = np.array(
-        [statistic(rows[np.concatenate([members[i] for i in draw])]) for draw in draws], dtype=float
-    )
+    _, patients = np.unique(patients, return_inverse=True)
+    count = patients.max() + 1 if len(patients) else 0
+    if count < 2:
+        return np.empty(0)
+    rng, each = np.random.default_rng(seed), np.arange(len(rows))
+    draws = (np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(n))
+    # a row comes as often as its patient was drawn; in which order does not matter to a statistic
+    return np.array([statistic(rows[np.repeat(each, draw[patients])]) for draw in draws], dtype=float)
+
+
+def percentiles(estimates: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval that holds the middle ``level`` of (n,) estimates, NaN left out; None where none is left."""
     estimates = estimates[~np.isnan(estimates)]
     if not len(estimates):
         return None

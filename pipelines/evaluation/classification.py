@@ -26,13 +26,12 @@ def auroc(labels: Sequence[float], scores: Sequence[float]) -> float:
         labels: (N,) 0 or 1.
         scores: (N,) any scale, higher is likelier positive.
     """
-    from scipy.stats import rankdata
-
-    positive = np.asarray(labels) > 0
-    count, others = int(positive.sum()), int((~positive).sum())
-    if not count or not others:
+    _, caught, false_alarms = _by_threshold(labels, scores)
+    if not len(caught) or not caught[-1] or not false_alarms[-1]:
         return math.nan
-    return float((rankdata(scores)[positive].sum() - count * (count + 1) / 2) / (count * others))
+    # a negative is below all positives of higher scores, and below half of those of its own score
+    below = caught - np.diff(caught, prepend=0) / 2
+    return float(np.sum(np.diff(false_alarms, prepend=0) * below) / (caught[-1] * false_alarms[-1]))
 
 
 def average_precision(labels: Sequence[float], scores: Sequence[float]) -> float:

@@ -18,7 +18,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation import calibration as calibrations
 from pipelines.evaluation import classification_figures as figures
 from pipelines.evaluation import header_baseline
-from pipelines.evaluation.classification_report import summarise
+from pipelines.evaluation.classification_report import by_part, summarise
 from pipelines.evaluation.localisation import score_map
 from pipelines.evaluation.results import write_results
 from pipelines.evaluation.scores import draw_notable
@@ -100,7 +100,8 @@ class ClassificationScores:
                 table["logit"], table["label"], groups, calibration.offset
             )
         metrics = {**summarise(table, groups), **_constants(calibration)}
-        write_results(self.target.folder, self.bundle, self.checkpoint, self.target.dataset, table, metrics)
+        where = self.target.folder, self.bundle, self.checkpoint, self.target.dataset
+        write_results(*where, table, metrics, by_part(table, groups))
         self._draw(cases, table, maps)
         _log.info("scores of %d cases and figures are in %s", len(cases), self.target.folder)
 

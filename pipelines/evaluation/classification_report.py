@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.checks.xray import age_band
 from pipelines.evaluation import classification as scores
-from pipelines.evaluation.results import estimate
+from pipelines.evaluation.results import estimate, estimates
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Metrics = dict[str, dict[str, Any]]
+Statistic = tuple[Callable[..., float], str]  # of the labels and this column
 _FEWEST = 5  # of each label in a part of the cases that gets an AUROC of its own
 
 
@@ -30,41 +32,75 @@ def summarise(cases: pd.DataFrame, groups: Sequence[Hashable]) -> Metrics:
             as their ``note``.
         groups: (N,) patient of each case: intervals resample patients.
     """
+    return {
+        **_scores(cases, groups),
+        **_gain(cases, groups),
+        **_places(cases, groups),
+        **_named_by_part(cases, groups),
+    }
+
+
+def by_part(cases: pd.DataFrame, groups: Sequence[Hashable]) -> dict[str, dict[str, Any]]:
+    """Return the scores of each view, sex and age band: what ``metrics.json`` holds under ``parts``.
+
+    Args:
+        cases: see :func:`summarise`.
+        groups: likewise.
+
+    Returns:
+        ``{part: {"cases": N, "positives": N, "metrics": {…}}}``, such as ``view_AP``. Each metric is called, and made,
+        as that of all cases; a part with fewer than five of either label is counted and has none.
+    """
+    found = {}
+    for name, chosen in parts(cases):
+        part, of = cases[chosen], np.asarray(groups)[chosen]
+        metrics = _scores(part, of) if _is_scored(part) else {}
+        positives = int((part["label"] > 0).sum())
+        found[name] = {"cases": len(part), "positives": positives, "metrics": metrics}
+    return found
+
+
+def _scores(cases: pd.DataFrame, groups: Sequence[Hashable]) -> Metrics:
+    """Return what is told of all cases and of each part of them alike."""
     fitted_here = "cross_fitted" in cases
     calibrated = "cross_fitted" if fitted_here else "probability"
-    metrics = {
-        **_of(cases, groups, "probability", auroc=scores.auroc, average_precision=scores.average_precision),
-        **_of(cases, groups, calibrated, brier=scores.brier, calibration_error=scores.calibration_error),
-        **_of(cases, groups, "uncalibrated", brier_uncalibrated=scores.brier),
-        **_of(cases, groups, "uncalibrated", calibration_error_uncalibrated=scores.calibration_error),
+    statistics: dict[str, Statistic] = {
+        "auroc": (scores.auroc, "probability"),
+        "average_precision": (scores.average_precision, "probability"),
+        "brier": (scores.brier, calibrated),
+        "calibration_error": (scores.calibration_error, calibrated),
+        "brier_uncalibrated": (scores.brier, "uncalibrated"),
+        "calibration_error_uncalibrated": (scores.calibration_error, "uncalibrated"),
     }
     for point in scores.OPERATING_POINTS:
-        metrics |= _decisions(cases, groups, point)
+        statistics |= _decisions(point)
+    metrics = _of(cases, groups, statistics)
     if fitted_here:
         metrics = {name: {**metric, **_note(name)} for name, metric in metrics.items()}
-    return {**metrics, **_header_only(cases, groups), **_places(cases, groups), **_by_part(cases, groups)}
+    return {**metrics, **_of(cases, groups, {"auroc_header_only": (scores.auroc, "header_only")})}
 
 
-def _of(
-    cases: pd.DataFrame, groups: Sequence[Hashable], score: str, **statistics: Callable[..., float]
-) -> Metrics:
-    """Return what each statistic of (labels, column ``score``) is over ``cases``."""
-    rows = cases[["label", score]].to_numpy(float)
-    return {
-        name: estimate(rows, lambda r, s=statistic: s(r[:, 0], r[:, 1]), groups=groups)
-        for name, statistic in statistics.items()
+def _of(cases: pd.DataFrame, groups: Sequence[Hashable], statistics: Mapping[str, Statistic]) -> Metrics:
+    """Return each statistic of (labels, its column) over ``cases``; of columns that are not there, none."""
+    columns = ["label", *dict.fromkeys(column for _, column in statistics.values() if column in cases)]
+    called = {
+        name: partial(_of_column, function, columns.index(column))
+        for name, (function, column) in statistics.items()
+        if column in cases
     }
+    return estimates(cases[columns].to_numpy(float), called, groups) if called else {}
 
 
-def _decisions(cases: pd.DataFrame, groups: Sequence[Hashable], point: str, suffix: str = "") -> Metrics:
+def _of_column(function: Callable[..., float], column: int, rows: np.ndarray) -> float:
+    return function(rows[:, 0], rows[:, column])
+
+
+def _decisions(point: str) -> dict[str, Statistic]:
     column = f"decision_{point}"
-    if column not in cases:
-        return {}
-    statistics = {
-        f"sensitivity_{point}{suffix}": scores.sensitivity,
-        f"specificity_{point}{suffix}": scores.specificity,
+    return {
+        f"sensitivity_{point}": (scores.sensitivity, column),
+        f"specificity_{point}": (scores.specificity, column),
     }
-    return _of(cases, groups, column, **statistics)
 
 
 def _note(name: str) -> dict[str, str]:
@@ -75,16 +111,15 @@ def _note(name: str) -> dict[str, str]:
     return {}
 
 
-def _header_only(cases: pd.DataFrame, groups: Sequence[Hashable]) -> Metrics:
+def _gain(cases: pd.DataFrame, groups: Sequence[Hashable]) -> Metrics:
+    """Return what the image adds to the header."""
     if "header_only" not in cases:
         return {}
     rows = cases[["label", "probability", "header_only"]].to_numpy(float)
-    gain = estimate(
-        rows, lambda r: scores.auroc(r[:, 0], r[:, 1]) - scores.auroc(r[:, 0], r[:, 2]), groups=groups
-    )
     return {
-        **_of(cases, groups, "header_only", auroc_header_only=scores.auroc),
-        "auroc_gain_over_header": gain,
+        "auroc_gain_over_header": estimate(
+            rows, lambda r: scores.auroc(r[:, 0], r[:, 1]) - scores.auroc(r[:, 0], r[:, 2]), groups=groups
+        )
     }
 
 
@@ -96,14 +131,19 @@ def _places(cases: pd.DataFrame, groups: Sequence[Hashable]) -> Metrics:
     return {name: estimate(cases[column], groups=groups) for name, column in names.items()}
 
 
-def _by_part(cases: pd.DataFrame, groups: Sequence[Hashable]) -> Metrics:
+def _named_by_part(cases: pd.DataFrame, groups: Sequence[Hashable]) -> Metrics:
+    """Return the few scores of parts that stand among those of all cases, in MLflow and in comparisons of runs."""
+    few = {"auroc": (scores.auroc, "probability"), **_decisions("balanced")}
     metrics: Metrics = {}
     for name, chosen in parts(cases):
-        part, of = cases[chosen], np.asarray(groups)[chosen]
-        if min((part["label"] > 0).sum(), (part["label"] <= 0).sum()) >= _FEWEST:
-            metrics |= _of(part, of, "probability", **{f"auroc_{name}": scores.auroc})
-            metrics |= _decisions(part, of, "balanced", f"_{name}")
+        if _is_scored(cases[chosen]):
+            found = _of(cases[chosen], np.asarray(groups)[chosen], few)
+            metrics |= {f"{metric}_{name}": value for metric, value in found.items()}
     return metrics
+
+
+def _is_scored(part: pd.DataFrame) -> bool:
+    return min((part["label"] > 0).sum(), (part["label"] <= 0).sum()) >= _FEWEST
 
 
 def parts(cases: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:

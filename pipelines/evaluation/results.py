@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.evaluation.bootstrap import bootstrap_ci, defined
+from pipelines.evaluation.bootstrap import bootstrap_ci, defined, percentiles, resampled
+from pipelines.evaluation.parts import print_parts
 from pipelines.files import sha256_file, write_json, write_text
 
 if TYPE_CHECKING:
@@ -52,6 +53,31 @@ def estimate(
     return {"value": value, "ci95": ci95, "unit": unit, "cases": len(rows)}
 
 
+def estimates(
+    values: np.ndarray | Sequence,
+    statistics: Mapping[str, Callable[[np.ndarray], float]],
+    groups: Sequence[Hashable] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return several metrics of the same rows, each as ``estimate`` gives it, from one set of resamples.
+
+    Args:
+        values: see :func:`estimate`.
+        statistics: name to statistic of a ratio.
+        groups: see :func:`estimate`.
+    """
+    rows, patients = defined(values, groups)
+
+    def all_of_them(rows: np.ndarray) -> list[float]:
+        return [statistic(rows) for statistic in statistics.values()]
+
+    found = all_of_them(rows) if len(rows) else [math.nan] * len(statistics)
+    drawn = resampled(rows, all_of_them, patients).reshape(-1, len(statistics)).T
+    return {
+        name: {"value": float(value), "ci95": percentiles(column), "unit": None, "cases": len(rows)}
+        for name, value, column in zip(statistics, found, drawn, strict=True)
+    }
+
+
 def summarise(
     cases: pd.DataFrame,
     units: Mapping[str, str | None],
@@ -82,6 +108,7 @@ def write_results(
     dataset: Mapping[str, Any],
     cases: pd.DataFrame,
     metrics: Mapping[str, Mapping[str, Any]],
+    parts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write ``cases.csv`` and then ``metrics.json`` into ``folder``, each whole or not at all.
 
@@ -94,6 +121,7 @@ def write_results(
         cases: a row a case, first column ``case``, each case once; NaN becomes an empty cell, numbers keep 6
             digits.
         metrics: name to ``{"value", "ci95", "unit", …}``; NaN and infinity become null.
+        parts: of the cases, name to ``{"cases", "positives", "metrics"}``, where a bundle scores any.
 
     Raises:
         UserError: no cases, a case twice, a missing checkpoint or a folder that cannot be written.
@@ -105,6 +133,7 @@ def write_results(
         "checkpoint": checkpoint if isinstance(checkpoint, Mapping) else _identified(Path(checkpoint)),
         "dataset": {**dataset, "cases": len(cases)},
         "metrics": metrics,
+        **({"parts": parts} if parts else {}),
     }
     try:
         write_text(Path(folder, CASES_FILE), cases.to_csv(index=False, float_format="%.6g"))
@@ -139,7 +168,8 @@ def read_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], pd.Dat
 def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     """Print the metrics of ``folder``: value, 95% interval, unit, and how many cases count where not all do.
 
-    Of a cross-validation also the standard deviation over the folds. A ``baseline_<metric>`` stands beside its metric.
+    Of a cross-validation also the standard deviation over the folds. A ``baseline_<metric>`` stands beside its metric,
+    and parts of the cases in a table of their own.
 
     Raises:
         UserError: as ``read_results``.
@@ -157,9 +187,12 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     for header in headers:
         table.add_column(header, justify="right", no_wrap=header in ("fold sd", "baseline"))
     table.add_column("")
+    parts = content.get("parts", {})
     for name, metric in metrics.items():
         if name.startswith("baseline_") and name.removeprefix("baseline_") in baselines:
             continue
+        if any(name.endswith(f"_{part}") for part in parts):
+            continue  # the table of parts has it
         unit, counted = metric.get("unit"), metric.get("cases", len(cases))
         interval = " to ".join(_number(end, unit) for end in metric.get("ci95") or ())
         note = "" if counted == len(cases) else f"({counted} of {len(cases)} cases)"
@@ -173,6 +206,8 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
             f"{unit or ''} {note}".strip(),
         )
     console.print(table)
+    if parts:
+        print_parts(parts, console)
 
 
 def _number(value: float | None, unit: str | None) -> str:
@@ -218,7 +253,11 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     ]
     if wrong:
         raise UserError(f"{path} lacks {', '.join(wrong)}, so it is not a result of an evaluation; {_MEND}")
-    for name, metric in content["metrics"].items():
+    parts = content.get("parts", {})
+    if not isinstance(parts, dict) or not all(_is_part(part) for part in parts.values()):
+        raise UserError(f"expected cases, positives and metrics of each of the parts in {path}; {_MEND}")
+    of_parts = (metric for part in parts.values() for metric in part["metrics"].items())
+    for name, metric in (*content["metrics"].items(), *of_parts):
         if not isinstance(metric, dict) or not isinstance(metric.get("value", ""), (int, float, NoneType)):
             raise UserError(f"expected a number as value of '{name}' in {path}, got {metric}; {_MEND}")
         if not _is_interval(metric.get("ci95")):
@@ -226,6 +265,11 @@ def _read_metrics(path: Path) -> dict[str, Any]:
                 f"expected two numbers as ci95 of '{name}' in {path}, got {metric['ci95']!r}; {_MEND}"
             )
     return content
+
+
+def _is_part(part: Any) -> bool:
+    counts = [part.get("cases"), part.get("positives")] if isinstance(part, dict) else [None]
+    return all(isinstance(count, int) for count in counts) and isinstance(part.get("metrics"), dict)
 
 
 def _is_interval(value: Any) -> bool:

@@ -13,6 +13,7 @@ import yaml
 from pipelines.datasets.splits import SPLITS
 from pipelines.evaluation.paired import SCORES
 from pipelines.registry import Bundle, get_bundle
+from pipelines.evaluation.parts import LABELS, known
 from pipelines.reports import page
 from pipelines.reports.captions import ALWAYS, CAPTIONS, ON_VALIDATION, ORDERED_BY, PHOTOGRAPHS
 from pipelines.reports.page import Picture, charts, photographs, size_of
@@ -43,7 +44,8 @@ def report_content(record: RunRecord) -> dict[str, Any]:
     bundle = get_bundle(record.bundle)
     curves, figures = _curves(record), _figures(record)
     cases = _case_pictures(record, page.MOST_BYTES - size_of([*curves, *figures]))
-    metrics = (record.content or {}).get("metrics", {})
+    metrics, of_parts = ((record.content or {}).get(name, {}) for name in ("metrics", "parts"))
+    named = tuple(f"_{part}" for part in of_parts)  # the table of parts has these
     missing = _missing(record, curves, cases)
     return {
         "record": record,
@@ -51,7 +53,9 @@ def report_content(record: RunRecord) -> dict[str, Any]:
         "facts": _facts(record),
         "headline": _headline(bundle, metrics),
         "metrics": {name: metric for name, metric in metrics.items() if not _FURTHER.fullmatch(name)},
-        "further": {name: metric for name, metric in metrics.items() if _FURTHER.fullmatch(name)},
+        "further": {n: m for n, m in metrics.items() if _FURTHER.fullmatch(n) and not n.endswith(named)},
+        "of_parts": of_parts,
+        "part_labels": known(of_parts, LABELS),
         "scored": _scored(record),
         "folds": any("folds" in metric for metric in metrics.values()),
         "notes": dict.fromkeys(m["note"] for m in metrics.values() if m.get("note")),

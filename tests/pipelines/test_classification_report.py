@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.evaluation.classification_report import parts, summarise
+from pipelines.evaluation.classification_report import by_part, parts, summarise
 
 
 @pytest.fixture
@@ -88,3 +88,49 @@ def test_heat_maps_are_judged_where_there_are_boxes(cases):
     found = summarise(marked, range(12))
     assert (found["pointing_game"]["value"], found["pointing_game"]["cases"]) == (0.75, 4)
     assert found["pointing_game_by_chance"]["value"] == pytest.approx(0.1)
+
+
+def test_each_part_has_its_counts_and_the_scores_of_all_cases(cases):
+    every = cases.assign(
+        header_only=0.5,
+        decision_rule_out=1,
+        decision_rule_in=0,
+        view=["AP"] * 12,
+        sex=["F"] * 6 + ["M"] * 6,
+        age=np.nan,
+    )
+    found = by_part(every, range(12))
+    assert {name: (part["cases"], part["positives"]) for name, part in found.items()} == {
+        "view_AP": (12, 6),
+        "sex_F": (6, 0),
+        "sex_M": (6, 6),
+        "age_unknown": (12, 6),
+    }
+    assert found["sex_F"]["metrics"] == found["sex_M"]["metrics"] == {}  # no positive, no negative
+    # a part that holds every case scores what all of them do, intervals too
+    whole = summarise(every, range(12))
+    names = ["auroc", "average_precision", "brier", "calibration_error", "auroc_header_only"]
+    names += ["brier_uncalibrated", "calibration_error_uncalibrated"]
+    names += [
+        f"{of}_{point}"
+        for point in ("rule_out", "balanced", "rule_in")
+        for of in ("sensitivity", "specificity")
+    ]
+    assert set(found["view_AP"]["metrics"]) == set(names)
+    assert found["view_AP"]["metrics"] == {name: whole[name] for name in names}
+    assert values(found["view_AP"]["metrics"])["sensitivity_rule_out"] == 1
+    assert values(found["view_AP"]["metrics"])["specificity_rule_out"] == 0
+
+
+def test_a_part_is_scored_on_its_own_cases_by_hand(cases):
+    ap = by_part(cases, range(12))["view_AP"]
+    # without the last positive at 0.9: of 30 pairs the negative at 0.7 is above two
+    assert values(ap["metrics"])["auroc"] == pytest.approx(28 / 30)
+    assert values(ap["metrics"])["sensitivity_balanced"] == pytest.approx(4 / 5)
+    assert ap["metrics"]["auroc"]["ci95"][0] < 28 / 30
+
+
+def test_scores_of_a_part_say_that_they_were_fitted_on_its_cases(cases):
+    fitted = by_part(cases.assign(cross_fitted=cases["label"].astype(float)), range(12))["view_AP"]["metrics"]
+    assert "chosen on these very cases" in fitted["specificity_balanced"]["note"]
+    assert values(fitted)["brier"] == 0

@@ -132,6 +132,39 @@ def test_a_baseline_stands_beside_its_metric_and_has_no_row_of_its_own(tmp_path,
     ]
 
 
+def write_with_parts(folder, checkpoint):
+    def ratio(value, ci95=None):
+        return {"value": value, "ci95": ci95, "unit": None, "cases": 2}
+
+    metrics = {"auroc": ratio(0.9), "auroc_view_AP": ratio(0.75)}
+    scores = {"auroc": ratio(0.75, [0.5, 0.987]), "average_precision": ratio(0.6), "brier": ratio(0.1)}
+    parts = {
+        "view_AP": {"cases": 2, "positives": 1, "metrics": scores},
+        "view_PA": {"cases": 1, "positives": 0, "metrics": {}},
+    }
+    write_results(folder, "pneumonia", checkpoint, {"dir": "d", "hash": "h"}, CASES, metrics, parts)
+    return folder
+
+
+def test_parts_of_the_cases_are_a_table_of_their_own_a_line_each(tmp_path, checkpoint):
+    folder = write_with_parts(tmp_path, checkpoint)
+    assert read_results(folder)[0]["parts"]["view_AP"]["metrics"]["brier"]["value"] == 0.1
+    table = [line.replace("│", " ").split() for line in printed(folder).splitlines()]
+    assert ["view_AP", "2", "1", "0.75", "(0.50-0.99)", "0.60"] in table
+    assert ["view_PA", "1", "0", "-", "-"] in table
+    assert not any("auroc_view_AP" in line for line in table)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], {"view_AP": {}}, {"view_AP": {"cases": 1, "positives": 1, "metrics": 3}}]
+)
+def test_parts_that_are_none_are_refused(tmp_path, checkpoint, wrong):
+    path = write_with_parts(tmp_path, checkpoint) / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "parts": wrong}))
+    with pytest.raises(UserError, match="expected cases, positives and metrics of each of the parts"):
+        read_results(tmp_path)
+
+
 def test_a_second_evaluation_replaces_the_first(tmp_path, checkpoint):
     write(tmp_path, checkpoint)
     write(tmp_path, checkpoint, cases=CASES[:2])
