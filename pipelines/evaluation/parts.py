@@ -14,7 +14,7 @@ _SHOWN = {
     "average_precision": "AP",
     "sensitivity_balanced": "sens.",
     "specificity_balanced": "spec.",
-    "calibration_error": "cal. error",
+    "calibration_error": "cal.",
     "auroc_header_only": "header",
 }
 LABELS = {
@@ -50,12 +50,15 @@ def print_parts(parts: Mapping[str, Mapping[str, Any]], console: Console) -> Non
         parts: of ``metrics.json``, see :func:`~pipelines.evaluation.results.write_results`.
         console: where to.
     """
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     shown = known(parts, _SHOWN)
-    title = "By part (report: all scores with intervals; fewer than five of a label: none)"
-    table = Table("part", title=title, title_justify="left")
+    title = "By part; a report has all scores with intervals"
+    # without lines between columns, so that it fits 80 of them
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
+    table.add_column("part", no_wrap=True)
     for header in ("cases", "pos.", *shown.values()):
         table.add_column(header, justify="right", no_wrap=True)
     for name, part in parts.items():

@@ -60,6 +60,24 @@ def test_a_page_holds_scores_curves_figures_cases_settings_and_limits(run):
     assert "/data/someone" not in page  # where data lie is nobody else's business
 
 
+def test_a_page_shows_each_part_of_the_cases_once_with_its_intervals(run):
+    path = run / "metrics.json"
+    content = json.loads(path.read_text())
+    score = {"value": 0.625, "ci95": [0.5, 0.75], "unit": None}
+    content["metrics"] |= {"auroc_view_AP": score, "baseline_auroc": score}
+    content["parts"] = {
+        "view_AP": {"cases": 2, "positives": 1, "metrics": {"auroc": score}},
+        "age_80_and_above": {"cases": 1, "positives": 0, "metrics": {}},
+    }
+    path.write_text(json.dumps(content))
+    page = write_report(read_record(run)).read_text()
+    row = page[page.index('data-part="view_AP"') :].split("</tr>")[0]
+    assert all(text in row for text in (">2<", ">1<", "0.625", "0.500 to 0.750"))
+    assert 'data-part="age_80_and_above"' in page
+    assert 'data-metric="baseline_auroc"' in page
+    assert 'data-metric="auroc_view_AP"' not in page
+
+
 def test_a_page_asks_nothing_of_the_network(run):
     page = write_report(read_record(run)).read_text()
     assert "default-src 'none'" in page
