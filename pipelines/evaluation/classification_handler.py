@@ -20,6 +20,7 @@ from pipelines.evaluation import classification_figures as figures
 from pipelines.evaluation import header_baseline
 from pipelines.evaluation.classification_report import by_part, summarise
 from pipelines.evaluation.localisation import score_map
+from pipelines.evaluation.readable import PROBLEM, tell_left_out
 from pipelines.evaluation.results import write_results
 from pipelines.evaluation.scores import draw_notable
 from pipelines.readers.xray_header import XrayHeader
@@ -46,7 +47,8 @@ class ClassificationScores:
     """Scores each case of a MONAI evaluator; at the end writes the result contract and ``figures/``.
 
     The engine decollates, and its items hold ``case`` and ``pred``, a class-activation map (1, h, w) in logits whose
-    mean is the case's logit.
+    mean is the case's logit. A case with a ``problem`` could not be read: it is told, stands in ``metrics.json`` under
+    ``dataset: left_out`` with the reason, and is not scored.
 
     When the part "val" of a run is scored, temperature and thresholds are fitted on it and kept as
     ``calibration.json`` beside the weights. Its own calibration error and Brier score are then those of temperatures
@@ -80,16 +82,21 @@ class ClassificationScores:
 
     def _clear(self) -> None:
         self._maps: dict[str, np.ndarray] = {}
+        self._problems: dict[str, str] = {}
 
     def _collect(self, engine: Engine) -> None:
         for before, after in zip(engine.state.batch, engine.state.output, strict=True):
-            self._maps[str(before["case"])] = after["pred"][0].float().cpu().numpy()
+            if problem := before.get(PROBLEM):
+                self._problems[str(before["case"])] = problem
+            else:
+                self._maps[str(before["case"])] = after["pred"][0].float().cpu().numpy()
 
     def _write(self) -> None:
         cases = [case for case in self.target.cases if case["case"] in self._maps]
+        tell_left_out(self._problems, len(self.target.cases))
         if not cases:
             raise UserError(
-                "expected at least one case to evaluate, got none; check the data set and the split"
+                "expected at least one readable case to evaluate, got none; check the data set and the split"
             )
         maps = [self._maps[case["case"]] for case in cases]
         groups = [case.get("group", case["case"]) for case in cases]
@@ -100,7 +107,8 @@ class ClassificationScores:
                 table["logit"], table["label"], groups, calibration.offset
             )
         metrics = {**summarise(table, groups), **_constants(calibration)}
-        where = self.target.folder, self.bundle, self.checkpoint, self.target.dataset
+        left_out = {"left_out": self._problems} if self._problems else {}
+        where = self.target.folder, self.bundle, self.checkpoint, self.target.dataset | left_out
         write_results(*where, table, metrics, by_part(table, groups))
         self._draw(cases, table, maps)
         _log.info("scores of %d cases and figures are in %s", len(cases), self.target.folder)

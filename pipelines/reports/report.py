@@ -204,6 +204,8 @@ def _limits(record: RunRecord, bundle: Bundle) -> list[str]:
     limits = list(ALWAYS[:1])
     if record.content is not None and record.chose_weights:
         limits.append(ON_VALIDATION)
+    if left_out := (record.content or {}).get("dataset", {}).get("left_out"):
+        limits.append(f"{len(left_out)} X-rays could not be read and are not scored: {', '.join(left_out)}.")
     if record.cases is not None:
         seen = sum(record.trained_on(case) for case in record.cases["case"])
         if seen:

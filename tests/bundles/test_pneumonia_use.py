@@ -470,10 +470,36 @@ def test_a_part_with_one_label_alone_is_scored_as_far_as_it_goes(run_dir, data, 
     assert found["specificity_balanced"]["value"] == 1.0
 
 
-def test_a_file_that_is_no_x_ray_is_answered_by_name(run_dir, data):
-    (data / "stage_2_train_images" / "c03.dcm").write_text("<html>")
-    with pytest.raises(UserError, match=r"c03\.dcm: expected a DICOM, PNG or JPEG file, got a web page"):
+def test_files_that_cannot_be_read_are_left_out_of_an_evaluation_told_and_listed(
+    run_dir, data, monkeypatch, capfd
+):
+    monkeypatch.setattr("pipelines.evaluation.run.TRACKING", "none.json")
+    images = data / "stage_2_train_images"
+    evaluate(ckpt_path=run_dir, dataset_dir=data, cases="all")
+    whole = rows_of(run_dir / "all" / "cases.csv")
+    (images / "c03.dcm").write_text("<html>")
+    (images / "c07.dcm").write_bytes((images / "c07.dcm").read_bytes()[:-900])
+    capfd.readouterr()
+    evaluate(ckpt_path=run_dir, dataset_dir=data, cases="all", batch_size=1)
+    assert "2 of 16 X-rays cannot be read and are left out: c03, c07" in capfd.readouterr().err
+    content = json.loads((run_dir / "all" / "metrics.json").read_text())
+    assert content["dataset"]["cases"] == 14
+    reasons = content["dataset"]["left_out"]
+    assert list(reasons) == ["c03", "c07"]
+    assert "c03.dcm: expected a DICOM, PNG or JPEG file, got a web page" in reasons["c03"]
+    rest = rows_of(run_dir / "all" / "cases.csv")
+    assert rest == {case: row for case, row in whole.items() if case not in reasons}
+    # c07 was the positive-looking negative at 150 above c08 at 118, c09 at 140 and c10 at 145
+    assert content["metrics"]["auroc"]["value"] == pytest.approx(1 - 1 / 48)
+
+
+def test_an_evaluation_of_which_nothing_can_be_read_is_refused(run_dir, data, capfd):
+    for path in (data / "stage_2_train_images").iterdir():
+        path.write_text("<html>")
+    with pytest.raises(UserError, match="expected at least one readable case to evaluate, got none"):
         evaluate(ckpt_path=run_dir, dataset_dir=data, cases="all")
+    assert "16 of 16 X-rays cannot be read" in capfd.readouterr().err
+    assert not (run_dir / "all").exists()
 
 
 def test_the_header_alone_is_scored_where_the_training_left_its_weights(run_dir, data, monkeypatch):
