@@ -55,15 +55,15 @@ def print_parts(parts: Mapping[str, Mapping[str, Any]], console: Console) -> Non
     from rich.text import Text
 
     shown = known(parts, _SHOWN)
-    title = "By part; a report has all scores with intervals"
     # without lines between columns, so that it fits 80 of them
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
+    table = Table(box=box.SIMPLE, padding=0)
     table.add_column("part", no_wrap=True)
     for header in ("cases", "pos.", *shown.values()):
         table.add_column(header, justify="right", no_wrap=True)
     for name, part in parts.items():
         counts = str(part["cases"]), str(part["positives"])
         table.add_row(Text(name), *counts, *(_cell(part["metrics"].get(metric), metric) for metric in shown))
+    console.print("By part of the cases; a report has all of their scores")
     console.print(table)
 
 

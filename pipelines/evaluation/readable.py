@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.data import Dataset
 from monai.transforms import Compose
+from monai.utils import convert_to_tensor
 
 from pipelines.console import user_error
 from pipelines.datasets.datalist import Case
@@ -36,7 +37,9 @@ class ReadableDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
-            return {**super().__getitem__(index), PROBLEM: ""}
+            sample = super().__getitem__(index)
+            # without MONAI's metadata, which nobody needs and the black image lacks
+            return {**sample, "image": convert_to_tensor(sample["image"], track_meta=False), PROBLEM: ""}
         except Exception as error:
             mendable = user_error(error)  # MONAI wraps what a transform raises
             if mendable is None:

@@ -480,7 +480,7 @@ def test_files_that_cannot_be_read_are_left_out_of_an_evaluation_told_and_listed
     (images / "c03.dcm").write_text("<html>")
     (images / "c07.dcm").write_bytes((images / "c07.dcm").read_bytes()[:-900])
     capfd.readouterr()
-    evaluate(ckpt_path=run_dir, dataset_dir=data, cases="all", batch_size=1)
+    evaluate(ckpt_path=run_dir, dataset_dir=data, cases="all", batch_size=4)
     assert "2 of 16 X-rays cannot be read and are left out: c03, c07" in capfd.readouterr().err
     content = json.loads((run_dir / "all" / "metrics.json").read_text())
     assert content["dataset"]["cases"] == 14
@@ -511,6 +511,14 @@ def test_the_header_alone_is_scored_where_the_training_left_its_weights(run_dir,
     found = metrics_of(run_dir / "all")
     assert found["auroc_header_only"]["value"] == 0.5
     assert found["auroc_gain_over_header"]["value"] == pytest.approx(60 / 64 - 0.5)
+
+
+def test_intervals_resample_the_patients_of_a_mapping_table(run_dir, data, monkeypatch):
+    monkeypatch.setattr("pipelines.evaluation.run.TRACKING", "none.json")
+    rows = [f"c{index:02d},one" for index in range(16)]
+    (data / "mine.csv").write_text("\n".join(["patientId,patient", *rows]) + "\n")
+    evaluate(ckpt_path=run_dir, dataset_dir=data, cases="all", patients="mine.csv")
+    assert metrics_of(run_dir / "all")["auroc"]["ci95"] is None  # all images are of one patient
 
 
 def test_evaluation_joins_the_mlflow_run_of_its_training(tmp_path, run_dir, data, store):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from pipelines.crossval.pooled import pooled_cases, with_folds
+from pipelines.crossval.pooled import pool, pooled_cases, with_folds
+from pipelines.evaluation.results import read_results, write_results
+from pipelines.registry import get_bundle
 
 
 def test_the_fold_stands_beside_the_case():
@@ -40,3 +43,25 @@ def test_a_fold_without_a_value_does_not_count_in_the_spread():
     assert found["auroc"]["folds"]["sd"] == pytest.approx(0.1 / math.sqrt(2))
     assert [math.isnan(value) for value in found["auroc"]["folds"]["values"]] == [False, True, True, False]
     assert math.isnan(found["new"]["folds"]["sd"])
+
+
+def test_parts_of_all_folds_together_are_scored(tmp_path):
+    run_dirs = [tmp_path / "fold_1", tmp_path / "fold_2"]
+    names = [[f"{fold}{i}" for i in range(6)] for fold in "ab"]
+    for run_dir, of in zip(run_dirs, names, strict=True):
+        run_dir.mkdir()
+        (run_dir / "model.pt").write_bytes(b"weights")
+        table = pd.DataFrame({"case": of, "label": [0, 0, 0, 1, 1, 1], "view": "AP", "sex": "F", "age": 50.0})
+        table = table.assign(logit=0.0, probability=[0.1, 0.2, 0.3, 0.6, 0.7, 0.8], uncalibrated=0.5)
+        write_results(run_dir, "pneumonia", run_dir / "model.pt", {}, table, {})
+    plan = SimpleNamespace(dataset={"dir": "d", "hash": "h"})
+    cases = [{"case": name, "group": name} for of in names for name in of]
+    pool(tmp_path, run_dirs, get_bundle("pneumonia"), plan, cases)
+    parts = read_results(tmp_path)[0]["parts"]
+    # three of each label a fold are too few, six are enough
+    assert {name: (part["cases"], part["positives"]) for name, part in parts.items()} == {
+        "view_AP": (12, 6),
+        "sex_F": (12, 6),
+        "age_40-59": (12, 6),
+    }
+    assert parts["view_AP"]["metrics"]["auroc"]["value"] == 1
