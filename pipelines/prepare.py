@@ -11,7 +11,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.files import atomic_path, sha256_json, write_text
+from pipelines.files import atomic_path, sha256_file, sha256_json, write_text
 from pipelines.prepared import PreparedSet
 from pipelines.progress import track
 from pipelines.readers.xray import ImageInput, read_xray_reduced
 
 # Files to a chunk: what one process reads at a time, and what an interruption costs at most in each.
 CHUNK = 64
+_HASHING = 4  # threads
 # To be raised when the same files and settings would give other content.
 _FORMAT = 1
 _COLUMNS = [
@@ -44,8 +45,10 @@ def prepare(
 ) -> PreparedSet:
     """Read each X-ray once, as ``read_xray_reduced`` does, and keep all of them in a folder in ``cache_dir``.
 
-    The folder's name follows from what is in it: the cases, their files' names, sizes and times of change, the
-    size asked for and the versions of the decoders. A finished one is opened at once. An interrupted one goes on
+    The folder's name follows from what is in it: the cases, their files' names and the SHA-256 of their bytes, the
+    size asked for and the versions of the decoders. A finished one is opened at once: files whose sizes and times of
+    change are those of before are taken to be the same, all others are hashed (0.1 ms a file in memory, against 2 to 4
+    of preparing it), so that a copied or touched data set is not prepared again. An interrupted one goes on
     where it stopped, even after SIGKILL: what is listed as read has reached the disk before. A second process
     that prepares the same waits for the first. Memory does not grow with the number of files. A file that
     cannot be read is no error; it stands in ``failures``.
@@ -64,9 +67,8 @@ def prepare(
     """
     items, cache_dir = list(items), Path(cache_dir).absolute()
     _check(items, cache_dir, size, dataset_dir)
-    folder = cache_dir / f"xrays-{size}-{_key(items, size)[:16]}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _folder(cache_dir, items, size)
         with _locked(folder / "lock"):
             if not (folder / "table.csv").is_file():
                 _fill(folder, items, size, workers)
@@ -93,12 +95,26 @@ def _check(items: list[ImageInput], cache_dir: Path, size: int, dataset_dir: Any
             )
 
 
-def _key(items: list[ImageInput], size: int) -> str:
+def _folder(cache_dir: Path, items: list[ImageInput], size: int) -> Path:
+    """Return the folder for the content of these files, made where it is missing."""
+    seen = _key([_signature(item) for item in items], size)
+    for mark in cache_dir.glob(f"xrays-{size}-*/seen/{seen}"):
+        return mark.parents[1]
+    with ThreadPoolExecutor(_HASHING) as pool:  # hashing needs no lock
+        digests = pool.map(_digest, items)
+        content = [digest for _, digest in zip(track(items, "Hashing X-rays"), digests, strict=True)]
+    folder = cache_dir / f"xrays-{size}-{_key(content, size)[:16]}"
+    (folder / "seen").mkdir(parents=True, exist_ok=True)
+    (folder / "seen" / seen).touch()
+    return folder
+
+
+def _key(files: list[list[Any]], size: int) -> str:
     import PIL
     import pydicom
 
     settings = {"format": _FORMAT, "size": size, "pillow": PIL.__version__, "pydicom": pydicom.__version__}
-    return sha256_json([settings, [_signature(item) for item in items]])
+    return sha256_json([settings, files])
 
 
 def _signature(item: ImageInput) -> list[Any]:
@@ -107,6 +123,13 @@ def _signature(item: ImageInput) -> list[Any]:
         return [item.case, item.path.name, status.st_size, status.st_mtime_ns, item.problem]
     except OSError:
         return [item.case, item.path.name, None, None, item.problem]
+
+
+def _digest(item: ImageInput) -> list[Any]:
+    try:
+        return [item.case, item.path.name, sha256_file(item.path), item.problem]
+    except OSError:
+        return [item.case, item.path.name, None, item.problem]
 
 
 @contextmanager

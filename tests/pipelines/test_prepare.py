@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,13 +141,45 @@ def test_other_content_other_order_and_other_settings_are_other_sets(tmp_path):
     folders = {prepare(items, tmp_path / "cache", size=16).folder}
     folders.add(prepare(items, tmp_path / "cache", size=8).folder)
     folders.add(prepare(items[::-1], tmp_path / "cache", size=16).folder)
-    os.utime(items[1].path, ns=(1, 1))
-    folders.add(prepare(items, tmp_path / "cache", size=16).folder)
     Image.fromarray(np.arange(200, dtype=np.uint8).reshape(10, 20)).save(items[1].path)
     changed = prepare(items, tmp_path / "cache", size=16)
     folders.add(changed.folder)
-    assert len(folders) == 5
+    assert len(folders) == 4
     assert (changed[1] == read_xray_reduced(items[1].path, 16).pixels).all()
+
+
+def test_a_touched_or_copied_data_set_is_not_prepared_again(tmp_path, monkeypatch):
+    items = write_images(tmp_path / "images", 3)
+    first = prepare(items, tmp_path / "cache", size=16)
+    reads, hashed = count_reads(monkeypatch), []
+    original = module.sha256_file
+    monkeypatch.setattr(module, "sha256_file", lambda path: hashed.append(path) or original(path))
+    os.utime(items[1].path, ns=(1, 1))
+    assert prepare(items, tmp_path / "cache", size=16).folder == first.folder
+    (tmp_path / "copies").mkdir()
+    copied = [ImageInput(i.case, Path(shutil.copy(i.path, tmp_path / "copies"))) for i in items]
+    for item in copied:
+        os.utime(item.path, ns=(2, 2))
+    assert prepare(copied, tmp_path / "cache", size=16).folder == first.folder
+    assert len(hashed) == 6
+    # sizes and times that were seen before are not hashed again
+    prepare(copied, tmp_path / "cache", size=16)
+    assert len(hashed) == 6
+    assert reads == []
+
+
+def test_content_of_the_same_size_and_another_time_is_never_served_stale(tmp_path):
+    items = write_images(tmp_path / "images", 2)
+    images = [Image.fromarray(np.full((20, 30), value, np.uint8)) for value in (10, 20)]
+    for image in images:
+        image.putpixel((0, 0), 200)
+    images[0].save(items[0].path)
+    first, size = prepare(items, tmp_path / "cache", size=16), items[0].path.stat().st_size
+    images[1].save(items[0].path)
+    os.utime(items[0].path, ns=(3, 3))
+    assert items[0].path.stat().st_size == size
+    second = prepare(items, tmp_path / "cache", size=16)
+    assert (first[0][8, 8], second[0][8, 8]) == (10, 20)
 
 
 def test_interrupted_preparation_goes_on_where_it_stopped(tmp_path, small_chunks, monkeypatch):
@@ -170,6 +203,7 @@ def test_interrupted_preparation_goes_on_where_it_stopped(tmp_path, small_chunks
         "failures.csv",
         "lock",
         "pixels.npy",
+        "seen",
         "table.csv",
     ]
 
