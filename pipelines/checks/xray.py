@@ -76,7 +76,7 @@ def examine_set(
 def check_folder(folder: Path, cases: Iterable[Case]) -> Iterator[Finding]:
     """Yield the files beside the listed ones."""
     names = {Path(case["image"]).name for case in cases}
-    found = [entry.name for entry in os.scandir(folder) if entry.is_file()] if folder.is_dir() else []
+    found = [entry.name for entry in os.scandir(folder) if _is_file(entry)] if folder.is_dir() else []
     others = sorted(name for name in set(found) - names if not name.startswith("."))
     files = [name for name in others if name.lower().endswith(".dcm")]
     if files:
@@ -85,6 +85,13 @@ def check_folder(folder: Path, cases: Iterable[Case]) -> Iterator[Finding]:
     if odd := sorted(set(others) - set(files)):
         message = f"{len(odd)} files beside the images are no .dcm, like '{odd[0]}': they are left out"
         yield Finding("info", "files", None, message)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def check_missing_tags(examined: Sequence[Examined]) -> Iterator[Finding]:

@@ -36,7 +36,9 @@ class Examined:
         missing: the tags that it lacks, or whose value means nothing.
         kind: photometric interpretation and bits, like ``MONOCHROME2 8 bit``.
         person: equal for files of one PatientID, which stays out of every message.
-        fingerprint: equal for equal encoded pixels.
+        fingerprint: equal for files of one size whose stored pixels are the same bytes, whatever their headers say. A
+            copy that was encoded anew, inverted or resized has others: to find it, every file would have to be decoded,
+            which takes ten times as long, and compared up to the loss of JPEG.
     """
 
     name: str
@@ -78,7 +80,7 @@ def _examine(result: Examined, file: BinaryIO, quick: bool) -> None:
     logging.getLogger("pydicom").addFilter(_refuse)  # what it finds odd quotes the header
     dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_tags())
     pixels = b"" if quick else file.read()
-    if "Rows" not in dataset or "Columns" not in dataset or not (quick or pixels):
+    if not dataset.get("Rows") or not dataset.get("Columns") or not (quick or pixels):
         raise UserError("expected a DICOM image, got a DICOM file without pixels; " + NEW_COPY)
     result.header = header_of(dataset)
     check_decoder(dataset.file_meta.TransferSyntaxUID)

@@ -65,7 +65,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"{path} cannot be read: {error.strerror or error}; check the file and its permissions"
         ) from None
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is not a CSV table ({error}); get a fresh copy of it") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a CSV table ({reason}); get a fresh copy of it") from None
     if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of values without a column
         raise UserError(
             f"{path}: its rows hold more values than its first line names columns; mend that line"

@@ -50,7 +50,7 @@ def read_dicom_xray(file: BinaryIO, size: int | None) -> Picture:
             _check(dataset)
             header = header_of(dataset)
             check_size(header.rows, header.columns)
-            for tag in [tag for tag in _grey_tags() & dataset.keys() if dataset[tag].is_empty]:
+            for tag in [tag for tag in _grey_tags() & dataset.keys() if _means_nothing(dataset[tag])]:
                 del dataset[tag]
             return _reduced_jpeg(dataset, header, size) or _decoded(dataset, header)
     except UserError:
@@ -60,6 +60,14 @@ def read_dicom_xray(file: BinaryIO, size: int | None) -> Picture:
         raise UserError(
             f"expected a whole DICOM image, got a damaged one ({type(error).__name__}); export it again"
         ) from error
+
+
+def _means_nothing(element: Any) -> bool:
+    """Tell whether a grey tag is empty, or a window without a width (PS3.3 C.11.2.1.2 asks for at least 1)."""
+    if element.is_empty or element.keyword != "WindowWidth":
+        return element.is_empty
+    widths = [element.value] if element.VM == 1 else element.value
+    return not all(width > 0 for width in widths)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from hypothesis import strategies as st
 from pydicom.uid import HTJ2K, CTImageStorage, ExplicitVRLittleEndian
 from sklearn.metrics import roc_auc_score
 
+from pipelines.__main__ import main
 from pipelines.checks import cardiac, pneumonia, xray
 from pipelines.checks.cardiac import check_cardiac
 from pipelines.checks.pneumonia import check_pneumonia
 from pipelines.checks.report import Report
 from pipelines.checks.xray_file import examine
 from pipelines.datasets import heart, rsna
+from pipelines.datasets.datalist import datalist_hash
 from pipelines.errors import UserError
 from pipelines.phantoms.xray import write_heart_phantom, write_pneumonia_phantom
 
@@ -147,6 +150,7 @@ def raw(path: Path, bits: int, rows: int = 64) -> None:
         (cut, "file", "ends before its pixels do"),
         (lambda path: raw(path, 12, rows=63), "file", "ends before its pixels do"),
         (no_pixels, "file", "without pixels"),
+        (lambda path: change(path, lambda d: d.update({"Rows": 0})), "file", "without pixels"),
         (no_decoder, "file", "no installed decoder reads the compression"),
         (other_modality, "file", "expected an X-ray (Modality CR or DX), got CT"),
         (colour, "pixels", "expected an image in grey, got colour"),
@@ -209,6 +213,37 @@ def test_one_patient_id_on_both_sides_is_an_error(lungs):
     assert f"'{files[0].stem}' (train), '{files[-1].stem}' (val)" in message
 
 
+def test_a_mapping_table_of_another_name_is_checked_as_the_training_takes_it(
+    lungs, monkeypatch, capsys, store
+):
+    (lungs / "nih_patients.csv").rename(lungs / "mine.csv")
+    alone = command(monkeypatch, capsys, "--dataset_dir", lungs)
+    assert any("no table says which images are of one patient" in f["message"] for f in alone["findings"])
+    told = command(monkeypatch, capsys, "--dataset_dir", lungs, "--patients", "mine.csv")
+    assert (alone["facts"]["patients"], told["facts"]["patients"]) == (20, 16)
+    split = rsna.load_split(lungs, patients="mine.csv")
+    assert told["facts"]["split_hash"] == datalist_hash(split) != alone["facts"]["split_hash"]
+    missing = command(monkeypatch, capsys, "--dataset_dir", lungs, "--patients", "nowhere.csv", code=1)
+    assert any("there is no mapping table" in f["message"] for f in missing["findings"])
+
+
+def command(monkeypatch, capsys, *words, code=0):
+    """Run ``check pneumonia --json`` and return its report."""
+    monkeypatch.setattr(sys, "argv", ["cardiothorax", "check", "pneumonia", "--json", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code or 0) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_bundle_without_patients_refuses_the_option(hearts, monkeypatch, capsys):
+    words = ["cardiothorax", "check", "cardiac", "--dataset_dir", str(hearts), "--patients", "mine.csv"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        main()
+    assert "the cardiac bundle has no setting `patients`" in capsys.readouterr().err
+
+
 def test_one_patient_id_in_all_files_is_a_de_identified_set_and_no_error(lungs):
     for path in images(lungs):
         change(path, lambda d: d.update({"PatientID": "ANONYMOUS"}))
@@ -231,6 +266,15 @@ def test_the_same_pixels_under_two_names_are_found_whatever_the_header(lungs, ot
     assert found_severity == severity
     assert files[0].stem in message
     assert files[other].stem in message
+
+
+def test_a_link_to_itself_is_a_missing_image_and_hides_no_other(lungs):
+    files = images(lungs)
+    files[0].unlink()
+    files[0].symlink_to(files[0].name)
+    (files[1].parent / "loop.dcm").symlink_to("loop.dcm")
+    report = check_pneumonia(lungs)
+    assert [(f.severity, f.case) for f in report.findings if f.check == "files"] == [("error", files[0].stem)]
 
 
 def test_files_in_no_table_are_named(lungs):
