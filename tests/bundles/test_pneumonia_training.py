@@ -6,10 +6,13 @@ import csv
 import json
 import math
 import shutil
+import warnings
 from collections import Counter
+from pathlib import Path
 
 import mlflow
 import numpy as np
+import pydicom
 import pytest
 import torch
 import yaml
@@ -149,6 +152,63 @@ def test_an_x_ray_that_cannot_be_read_is_told_and_left_out(chests, store, tmp_pa
     run_dir = train(folder, tmp_path, max_epochs=1)
     assert f"1 X-rays cannot be read and are left out, the first is {names[0]}" in capfd.readouterr().err
     assert (run_dir / "model.pt").is_file()
+
+
+SECRETS = {
+    "PatientName": "Quaxolotl^Zebulon",
+    "PatientID": "SECRET-77x",
+    "PatientBirthDate": "19530917",
+    "PatientAddress": "7 Hidden Lane",
+    "StudyDate": "20240229",
+    "SeriesDate": "20240301",
+    "AccessionNumber": "ACC-90210-x",
+    "InstitutionName": "St. Elsewherium",
+    "ReferringPhysicianName": "Whomsoever",
+    "StudyDescription": "Zebulon again",
+    "PatientComments": "call Zebulon",
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.771.23",
+}
+
+
+def test_nothing_of_a_header_reaches_the_run_folder_the_cache_mlflow_or_the_console(
+    chests, store, tmp_path, capfd
+):
+    folder = tmp_path / "data" / "rsna"
+    shutil.copytree(chests, folder)
+    paths = sorted((folder / "stage_2_train_images").iterdir())
+    for index, path in enumerate(paths):
+        fill_header(path, index)
+    paths[0].write_bytes(paths[0].read_bytes()[:-900])  # what cannot be read is told
+    run_dir = train(folder, tmp_path, max_epochs=1)
+    for cases in ("val", "all"):
+        run_bundle("bundles/pneumonia/evaluate.yaml", ckpt_path=run_dir, device="cpu", cases=cases)
+    uri = mlflow.MlflowClient(tracking_uri=store).get_run(read_tracking(run_dir)["run_id"]).info.artifact_uri
+    roots = [run_dir, tmp_path / "cache", tmp_path / "mlflow.db", Path(uri.removeprefix("file://"))]
+    assert all(root.exists() for root in roots)
+    files = [
+        path for root in roots for path in (root.rglob("*") if root.is_dir() else [root]) if path.is_file()
+    ]
+    written = {str(path): path.read_bytes().lower() for path in files}
+    shown = capfd.readouterr()
+    written |= {"stdout": shown.out.lower().encode(), "stderr": shown.err.lower().encode()}
+    assert "cannot be read and are left out" in shown.err
+    names = {part for path in files for part in path.parts}
+    for secret in ["quaxolotl", "zebulon", *(value.lower() for value in SECRETS.values())]:
+        assert [name for name, content in written.items() if secret.encode() in content] == [], secret
+        assert not any(secret in name.lower() for name in names)
+
+
+def fill_header(path, index):
+    """Write what identifies a patient into a header, and nonsense where a view, an age or a sex is expected."""
+    dataset = pydicom.dcmread(path)
+    for name, value in SECRETS.items():
+        setattr(dataset, name, value)
+    dataset.PatientID = f"SECRET-77x{index}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what the standard forbids
+        if index % 5 == 1:
+            dataset.ViewPosition, dataset.PatientAge, dataset.PatientSex = "ZEBULON", "QUAXOLOTL", "ZEBULON"
+        dataset.save_as(path)
 
 
 def test_a_training_starts_from_a_file_of_photographs(chests, store, tmp_path):

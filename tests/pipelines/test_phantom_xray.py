@@ -8,6 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import JPEGBaseline8Bit
+from scipy.ndimage import gaussian_filter
+from sklearn.metrics import roc_auc_score
 
 from pipelines.datasets import heart, rsna
 from pipelines.errors import UserError
@@ -73,6 +75,33 @@ def test_monochrome1_is_stored_inverted(headers):
     for header in headers:
         air = np.median(header.pixel_array[:4, :4])  # the left upper corner lies beside the neck
         assert (air > 200) == (header.PhotometricInterpretation == "MONOCHROME1")
+
+
+def unevenness(xray):
+    """The larger spread of blurred brightness within a lung's air, as a share of that of the whole image."""
+    pixels, chest = (
+        (255 - xray.pixels if xray.photometric == "MONOCHROME1" else xray.pixels) / 255,
+        xray.chest,
+    )
+    points = np.stack(np.meshgrid(*[(np.arange(SIZE) + 0.5) / SIZE] * 2))
+    middle = np.minimum.reduce([part.level(points) for part in (*chest.heart, chest.aorta)])
+    spreads = []
+    for side in (-1, 1):
+        lung = np.maximum(chest.lungs[side].level(points), -chest.domes[side].level(points))
+        inside = (lung < -0.03) & (middle > 0.02)
+        smooth = gaussian_filter(pixels * inside, 2) / (gaussian_filter(inside.astype(float), 2) + 1e-6)
+        spreads.append(smooth[inside].std() / pixels.std())
+    return max(spreads)
+
+
+def test_opacities_tell_the_label_within_a_view_without_any_training():
+    xrays = [make_xray(5, index, SIZE) for index in range(120)]
+    for view in ("AP", "PA"):
+        seen = [xray for xray in xrays if xray.view == view]
+        labels = [xray.label for xray in seen]
+        assert roc_auc_score(labels, [unevenness(xray) for xray in seen]) > 0.8
+        # what the header says besides the view tells nothing
+        assert abs(roc_auc_score(labels, [xray.age for xray in seen]) - 0.5) < 0.2
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_cases(pneumonia, tmp_path):

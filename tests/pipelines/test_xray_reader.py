@@ -258,6 +258,15 @@ def test_signed_pixels_and_empty_window_tags_are_read(tmp_path):
     assert np.abs(pixels - (signed - signed.min()) / np.ptp(signed.astype(int)) * 255).max() <= 1
 
 
+@pytest.mark.parametrize("width", [0, [0, 100], -5])
+def test_a_window_without_a_width_is_none(tmp_path, width):
+    deep = picture(dtype=np.uint16, top=4095)
+    windowless = read_xray(write_xray(tmp_path / "none.dcm", deep, bits=12))
+    odd = read_xray(write_xray(tmp_path / "odd.dcm", deep, bits=12, WindowCenter=[9, 9], WindowWidth=width))
+    assert (odd.pixels == windowless.pixels).all()
+    assert odd.header == windowless.header
+
+
 def test_8_bit_pixels_stand_as_stored_even_when_they_use_few_levels(tmp_path):
     dull = 100 + picture() // 4
     assert (read_xray(write_xray(tmp_path / "x.dcm", dull)).pixels == dull).all()
@@ -553,3 +562,22 @@ def test_real_file_marked_monochrome1_is_the_other_ones_negative(odd):
     marked = read_xray_reduced(odd / "rsna_format_monochrome1.dcm", 224).pixels
     plain = read_xray_reduced(odd / "rsna_format_real.dcm", 224).pixels
     assert np.abs(marked.astype(int) - (255 - plain.astype(int))).max() <= 1
+
+
+def test_reduced_decoding_of_real_files_stays_within_the_bound_that_is_stated():
+    folder = Path(os.environ.get("REAL_DATA_DIR", ""), "pneumonia", "stage_2_train_images")
+    if not folder.is_dir():
+        pytest.skip("REAL_DATA_DIR is not set: no real X-rays")
+    paths = sorted(folder.glob("*.dcm"))[::80]
+    assert len(paths) >= 5
+    differences = []
+    for path in paths:
+        full = Image.fromarray(read_xray(path).pixels).resize((224, 224), Image.Resampling.BILINEAR)
+        reduced = read_xray_reduced(path, 224).pixels
+        differences.append(np.abs(reduced.astype(int) - np.asarray(full).astype(int)))
+    means = [difference.mean() for difference in differences]
+    # of 160 files the mean was 0.19, of the worst 0.23, and 0.2% of all pixels were off by more than 3
+    assert 0.1 < np.mean(means) < 0.21
+    assert max(means) < 0.25
+    assert np.max(differences) <= 11
+    assert np.mean(np.array(differences) > 3) < 0.004
