@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +262,37 @@ def test_sigkill_leaves_no_process_behind_and_what_was_read_is_kept(tmp_path, sm
     prepared = prepare(items, tmp_path / "cache", size=16, workers=1)
     assert {path.stem for path in reads} == {item.case for item in items} - set(whole)
     assert all((prepared[i] == read_xray_reduced(item.path, 16).pixels).all() for i, item in enumerate(items))
+
+
+def test_two_that_prepare_the_same_at_once_read_each_file_once(tmp_path, small_chunks, monkeypatch):
+    items = write_images(tmp_path / "images", 10)
+    reads = count_reads(monkeypatch)
+    with ThreadPoolExecutor(2) as pool:  # each opens the lock's file anew, as another process would
+        one, two = pool.map(lambda _: prepare(items, tmp_path / "cache", size=16, workers=1), range(2))
+    assert one.folder == two.folder
+    assert sorted(reads) == [item.path for item in items]
+    assert (one[9] == read_xray_reduced(items[9].path, 16).pixels).all()
+
+
+def test_a_disk_that_fills_up_is_answered_and_what_was_read_is_kept(tmp_path, small_chunks, monkeypatch):
+    items, original = write_images(tmp_path / "images", 8), module.os.fsync
+    synced = []
+
+    def full(descriptor):
+        synced.append(descriptor)
+        if len(synced) == 4:  # the empty file, the first chunk's pixels and their list, and now the second's
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "fsync", full)
+        with pytest.raises(UserError, match=r"No space left on device.*choose another cache_dir"):
+            prepare(items, tmp_path / "cache", size=16, workers=1)
+    kept = [path.name for path in tmp_path.glob("cache/*/chunks/0*.json")]
+    assert kept == ["0000000000.json"]
+    reads = count_reads(monkeypatch)
+    prepare(items, tmp_path / "cache", size=16, workers=1)
+    assert [path.name for path in reads] == ["004.png", "005.png", "006.png", "007.png"]
 
 
 def group_lives(group):
