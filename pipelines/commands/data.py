@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.commands.options import BundleName, DatasetDir
+from pipelines.errors import UserError
 from pipelines.mlflow_yaml import tracking_uri
 from pipelines.registry import get_bundle
 
@@ -40,19 +42,22 @@ def check(
     dataset_dir: DatasetDir = None,
     train_cases: Annotated[str | None, typer.Option("--train_cases", help="As in train.yaml.")] = None,
     val_cases: Annotated[str | None, typer.Option("--val_cases", help="As in train.yaml.")] = None,
+    patients: Annotated[
+        str | None, typer.Option("--patients", help="As in train.yaml, for bundles that know of it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Check a data set before training on it; exit code 1 when anything is wrong."""
     from rich.console import Console
 
     chosen = get_bundle(bundle)
-    sides = {"train_cases": train_cases, "val_cases": val_cases}
-    report = chosen.function("check")(
-        dataset_dir or Path(chosen.dataset_dir),
-        tracking_uri=tracking_uri(),
-        bundle=bundle,
-        **{name: _cases(value) for name, value in sides.items() if value is not None},
-    )
+    given = {"train_cases": train_cases and _cases(train_cases), "val_cases": val_cases and _cases(val_cases)}
+    given = {name: value for name, value in (given | {"patients": patients}).items() if value is not None}
+    check_set = chosen.function("check")
+    if patients and "patients" not in inspect.signature(check_set).parameters:
+        raise UserError(f"the {bundle} bundle has no setting `patients`; leave --patients out")
+    where = dataset_dir or Path(chosen.dataset_dir)
+    report = check_set(where, tracking_uri=tracking_uri(), bundle=bundle, **given)
     if as_json:
         typer.echo(report.to_json())
     else:

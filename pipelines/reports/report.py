@@ -12,8 +12,8 @@ import yaml
 
 from pipelines.datasets.splits import SPLITS
 from pipelines.evaluation.paired import SCORES
-from pipelines.registry import Bundle, get_bundle
 from pipelines.evaluation.parts import LABELS, known
+from pipelines.registry import Bundle, get_bundle
 from pipelines.reports import page
 from pipelines.reports.captions import ALWAYS, CAPTIONS, ON_VALIDATION, ORDERED_BY, PHOTOGRAPHS
 from pipelines.reports.page import Picture, charts, photographs, size_of
