@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pipelines.datasets import heart
 from pipelines.datasets.datalist import Case
 from pipelines.errors import UserError
@@ -15,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_edges(cases: Sequence[Case], thorax: bool) -> list[Case]:
-    """Return cases whose ``label`` is the list of edges to learn: the box and, with ``thorax``, that range (or NaN).
+    """Return cases whose ``label`` is the array of edges to learn: the box and, with ``thorax``, its range (or NaN).
 
     Each also has the image's path under ``path``, which loading the image leaves alone.
     """
@@ -25,7 +27,7 @@ def with_edges(cases: Sequence[Case], thorax: bool) -> list[Case]:
             "case": case["case"],
             "image": case["image"],
             "path": case["image"],
-            "label": [*case["box"], *(case.get("thorax", unknown) if thorax else ())],
+            "label": np.array([*case["box"], *(case.get("thorax", unknown) if thorax else ())], np.float32),
         }
         for case in cases
     ]

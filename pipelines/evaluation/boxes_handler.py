@@ -14,6 +14,7 @@ import numpy as np
 from pipelines.datasets.datalist import Case
 from pipelines.evaluation.boxes import edges_ratio, score_box, summarise_boxes
 from pipelines.evaluation.boxes_figures import box_figure, box_figures, gallery_figure
+from pipelines.evaluation.readable import PROBLEM, tell_left_out
 from pipelines.evaluation.results import write_results
 from pipelines.evaluation.scores import CaseScores, draw_notable
 from pipelines.readers.xray import read_xray_reduced
@@ -37,8 +38,9 @@ class BoxScores(CaseScores):
     """Scores each case of a MONAI evaluator; at the end writes the result contract and ``figures/``.
 
     The engine decollates. Its output holds ``pred`` (4 or 6,) edges, its batch ``label``, the reference, likewise, and
-    ``case``. Scores are in pixels of the original image, whose size, view and spacing are read from its file; mm come
-    from ``PixelSpacing`` alone.
+    ``case``. A case with a ``problem`` could not be read: it is told, stands in ``metrics.json`` under
+    ``dataset: left_out`` with the reason, and is not scored. Scores are in pixels of the original image, whose size,
+    view and spacing are read from its file; mm come from ``PixelSpacing`` alone.
 
     At ``EPOCH_COMPLETED`` the metrics join ``engine.state.metrics``; at ``COMPLETED`` ``cases.csv``, ``metrics.json``
     and the figures are written: ``figures/gallery.png``, ``figures/error_by_edge.png``,
@@ -72,10 +74,14 @@ class BoxScores(CaseScores):
     def _clear(self) -> None:
         super()._clear()
         self._boxes: list[tuple[list[float], list[float]]] = []
+        self._problems: dict[str, str] = {}
 
     def _score(self, engine: Engine) -> None:
         for before, after in zip(engine.state.batch, engine.state.output, strict=True):
             item = {**before, **after}
+            if problem := item.get(PROBLEM):
+                self._problems[str(item["case"])] = problem
+                continue
             prediction, reference = (item[key].flatten().tolist() for key in ("pred", "label"))
             self._boxes.append((prediction, reference))
             self._rows.append(self._row(self.known[str(item["case"])], prediction, reference))
@@ -98,9 +104,15 @@ class BoxScores(CaseScores):
     def _metrics_of(self, cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
         return summarise_boxes(cases)
 
+    def _summarise(self, engine: Engine) -> None:
+        tell_left_out(self._problems, len(self.known))
+        super()._summarise(engine)
+
     def _write(self) -> None:
         cases, figures = self._cases(), self.folder / "figures"
-        write_results(self.folder, self.bundle, self.checkpoint, self.dataset, cases, self._metrics)
+        left_out = {"left_out": self._problems} if self._problems else {}
+        dataset = {**self.dataset, **left_out}
+        write_results(self.folder, self.bundle, self.checkpoint, dataset, cases, self._metrics)
         self._tell(cases)
         box_figures(cases, figures)
         images = [self.known[name]["image"] for name in cases["case"]]

@@ -235,6 +235,31 @@ def test_an_evaluation_joins_its_training_and_stands_beside_the_constant_box(
     assert run.data.metrics["evaluation/val/mean_iou"] == pytest.approx(metrics["mean_iou"]["value"])
 
 
+def test_files_that_cannot_be_read_are_left_out_of_an_evaluation_told_and_listed(
+    finished, hearts, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr("pipelines.evaluation.run.TRACKING", "none.json")
+    broken = tmp_path / "broken"
+    shutil.copytree(hearts, broken)
+    images = broken / "stage_2_train_images"
+    (images / "1.2.276.0.3.dcm").write_text("<html>")
+    (images / "1.2.276.0.8.dcm").write_bytes((images / "1.2.276.0.8.dcm").read_bytes()[:-900])
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished[0], run_dir)
+    evaluate(run_dir, dataset_dir=hearts, cases="all")
+    whole = {row["case"]: row for row in rows(run_dir / "all" / "cases.csv")}
+    capfd.readouterr()
+    evaluate(run_dir, dataset_dir=broken, cases="all", batch_size=4)
+    told = "2 of 10 X-rays cannot be read and are left out: 1.2.276.0.3, 1.2.276.0.8"
+    assert told in capfd.readouterr().err
+    reasons = json.loads((run_dir / "all" / "metrics.json").read_text())["dataset"]["left_out"]
+    assert list(reasons) == ["1.2.276.0.3", "1.2.276.0.8"]
+    rest = {row["case"]: row for row in rows(run_dir / "all" / "cases.csv")}
+    assert rest.keys() == whole.keys() - reasons.keys()
+    for case, row in rest.items():
+        assert float(row["error_x0_px"]) == pytest.approx(float(whole[case]["error_x0_px"]), abs=0.1)
+
+
 # ---- prediction, with a "network" whose answer is known
 
 
