@@ -62,9 +62,7 @@ def examine(case: dict[str, Any], quick: bool = False) -> Examined:
     except OSError as error:
         message = f"its image cannot be opened: {error.strerror}"
         result.findings.append(Finding("error", "file", result.name, message, "check the file's permissions"))
-    except (
-        Exception
-    ) as error:  # whatever a damaged file makes pydicom raise; its message may quote the header
+    except Exception as error:  # whatever pydicom raises of a damaged file; the message may quote the header
         message = f"expected a whole DICOM file, got a damaged one ({type(error).__name__})"
         result.findings.append(Finding("error", "file", result.name, message, NEW_COPY))
     return result
@@ -122,9 +120,8 @@ def _check_pixels(result: Examined, dataset: Any) -> Iterator[Finding]:
         yield Finding(severity, "pixels", result.name, message)
     if min(dataset.Rows, dataset.Columns) < SMALLEST:
         message = f"only {dataset.Columns} x {dataset.Rows} pixels: too few to judge a chest by"
-        severity = (
-            "warning" if dataset.Rows * dataset.Columns > 1 else "error"
-        )  # an image of one value is not read
+        one = dataset.Rows * dataset.Columns == 1  # an image of one value is not read
+        severity = "error" if one else "warning"
         yield Finding(severity, "pixels", result.name, message, NEW_COPY)
 
 
