@@ -241,9 +241,9 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"expected results at {path}, cannot read them ({error.strerror}); {_MEND}"
-        ) from error
+        others = sorted(str(other.parent) for other in path.parent.glob(f"*/{path.name}"))
+        mend = f"there are results in {', '.join(others)}" if others else _MEND
+        raise UserError(f"expected results at {path}, cannot read them ({error.strerror}); {mend}") from error
     except ValueError as error:
         raise UserError(f"expected JSON in {path}, got something else ({error}); {_MEND}") from error
     wrong = [

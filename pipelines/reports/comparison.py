@@ -14,7 +14,7 @@ from pipelines.errors import UserError
 from pipelines.evaluation.meanings import meaning
 from pipelines.evaluation.paired import SCORES, Difference, paired_differences
 from pipelines.reports.differences import Rows, differences, unknown
-from pipelines.reports.record import RunRecord
+from pipelines.reports.record import RunRecord, evaluated_parts
 from pipelines.reports.words import in_words
 
 # what a case's reference is in each table: it must be the same where the case is
@@ -74,13 +74,17 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
     """
     records = list(records)
     _require_comparable(records)
-    notes = [
-        f"{r.name} was not evaluated: nothing of it can be paired." for r in records if r.content is None
-    ]
+    notes = [_unpaired(record) for record in records if record.content is None]
     notes += [f"{name} does not say on which code and versions it ran." for name in unknown(records)]
     scored = [record for record in records if record.content is not None]
     pairs = [pair(records[0], other) for other in scored if other is not records[0] and records[0] in scored]
     return Comparison(records, differences(records), _side_by_side(records), pairs, notes)
+
+
+def _unpaired(record: RunRecord) -> str:
+    if parts := evaluated_parts(record.folder):
+        return f"{record.name} was evaluated on {', '.join(parts)} alone: compare that with --part, or evaluate val."
+    return f"{record.name} was not evaluated: nothing of it can be paired."
 
 
 def pair(a: RunRecord, b: RunRecord) -> Pair:

@@ -136,7 +136,7 @@ def read_record(folder: Path, part: str = "val") -> RunRecord:
     results = folder if part == "val" else folder / part
     evaluated = (results / METRICS_FILE).is_file()
     if part != "val" and not evaluated:
-        there = sorted(path.parent.name for path in folder.glob(f"*/{METRICS_FILE}"))
+        there = evaluated_parts(folder)
         hint = f"There are: {', '.join(there)}." if there else f"Evaluate it with --cases {part} first."
         raise UserError(
             f"'{part}' of {folder.name} was not evaluated: there is no {results / METRICS_FILE}.\n{hint}"
@@ -155,6 +155,11 @@ def read_record(folder: Path, part: str = "val") -> RunRecord:
     )
     get_bundle(record.bundle)
     return record
+
+
+def evaluated_parts(folder: Path) -> list[str]:
+    """Return the parts other than "val" whose evaluation is in a run's folder."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{METRICS_FILE}"))
 
 
 def _folds(folder: Path) -> list[Path]:

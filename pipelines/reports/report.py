@@ -113,7 +113,7 @@ def _facts(record: RunRecord) -> dict[str, Any]:
 
 
 def _curves(record: RunRecord) -> list[Picture]:
-    caption = "Loss, validation and learning rate by epoch"
+    caption = "Loss and validation by epoch"
     named = [(record, caption)]
     named += [(fold, f"{caption}, {fold.folder.name.replace('_', ' ')}") for fold in record.folds]
     return charts((one.folder / "figures" / f"{_CURVES}.png", caption) for one, caption in named)

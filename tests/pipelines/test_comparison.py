@@ -116,6 +116,14 @@ def test_cases_of_one_name_with_another_reference_are_warned_about(tmp_path):
     assert warnings == ["The reference of 1 shared cases differs (reference_volume_ml): not the same data."]
 
 
+def test_a_run_that_was_evaluated_on_another_part_alone_is_told_so(runs, tmp_path):
+    bare = make_run(tmp_path / "bare")
+    shutil.copytree(runs[0], bare / "all")
+    assert compared(bare, *runs).notes[0] == (
+        "bare was evaluated on all alone: compare that with --part, or evaluate val."
+    )
+
+
 def test_a_run_that_was_not_evaluated_is_compared_in_what_it_has(runs, tmp_path):
     bare = make_run(tmp_path / "bare", lr=0.1)
     (bare / "environment.json").unlink()

@@ -266,3 +266,10 @@ def test_results_of_several_checkpoints_say_so_and_show_the_spread_over_folds(tm
     assert "fold sd" in printed(folder)
     assert "0.141" in printed(folder)
     assert "fold sd" not in printed(write(tmp_path, weights))
+
+
+def test_a_folder_whose_parts_alone_were_evaluated_names_them(tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match=f"there are results in {tmp_path / 'all'}"):
+        read_results(tmp_path)
