@@ -101,8 +101,13 @@ def _folder(cache_dir: Path, items: list[ImageInput], size: int) -> Path:
     for mark in cache_dir.glob(f"xrays-{size}-*/seen/{seen}"):
         return mark.parents[1]
     with ThreadPoolExecutor(_HASHING) as pool:  # hashing needs no lock
-        digests = pool.map(_digest, items)
-        content = [digest for _, digest in zip(track(items, "Hashing X-rays"), digests, strict=True)]
+        chunks = _chunks(items)
+        digests = pool.map(_digests, chunks)
+        content = [
+            digest
+            for _, some in zip(track(chunks, "Hashing X-rays"), digests, strict=True)
+            for digest in some
+        ]
     folder = cache_dir / f"xrays-{size}-{_key(content, size)[:16]}"
     (folder / "seen").mkdir(parents=True, exist_ok=True)
     (folder / "seen" / seen).touch()
@@ -125,11 +130,19 @@ def _signature(item: ImageInput) -> list[Any]:
         return [item.case, item.path.name, None, None, item.problem]
 
 
-def _digest(item: ImageInput) -> list[Any]:
+def _digests(items: list[ImageInput]) -> list[list[Any]]:
+    return [[item.case, item.path.name, _sha256(item.path), item.problem] for item in items]
+
+
+def _sha256(path: Path) -> str | None:
     try:
-        return [item.case, item.path.name, sha256_file(item.path), item.problem]
+        return sha256_file(path)
     except OSError:
-        return [item.case, item.path.name, None, item.problem]
+        return None
+
+
+def _chunks(items: list[ImageInput]) -> list[list[ImageInput]]:
+    return [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
 
 
 @contextmanager
@@ -245,6 +258,6 @@ def _usable_cores() -> int:
 
 def _write_csv(path: Path, columns: list[str], entries: list[dict[str, Any]]) -> None:
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(entries)
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([entry[column] for column in columns] for entry in entries)

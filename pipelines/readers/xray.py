@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from bisect import bisect_left
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +138,8 @@ def _checked(picture: Picture, size: int | None) -> Xray:
     total = image.width * image.height
     if max(counts) == total:
         raise UserError("expected an image, got one value in every pixel; export it again")
-    low, high = np.cumsum(counts).searchsorted([0.01 * total, 0.99 * total])
+    below = list(accumulate(counts))
+    low, high = bisect_left(below, 0.01 * total), bisect_left(below, 0.99 * total)
     if high - low < _MIN_CONTRAST:
         notes.append("hardly any contrast")
     if counts[0] + counts[255] > 0.5 * total:

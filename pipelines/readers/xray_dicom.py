@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,15 +19,18 @@ _GREY_TAGS = [
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 ]
+# Refused here where they do not fit.
+_CHECKED_TAGS = ["PhotometricInterpretation", "NumberOfFrames", "BitsStored"]
+# For pydicom's decoders.
 _PIXEL_TAGS = [
     *(
         "SamplesPerPixel",
-        "PhotometricInterpretation",
         "PlanarConfiguration",
-        "NumberOfFrames",
         "BitsAllocated",
+        "HighBit",
+        "PixelRepresentation",
+        "PixelData",
     ),
-    *("BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
 ]
 
 
@@ -42,17 +45,18 @@ def read_dicom_xray(file: BinaryIO, size: int | None) -> Picture:
         UserError: no X-ray by its modality, no image, colour, several frames, other than 8 to 16 bits, a
             compression that no installed decoder reads, a damaged file.
     """
-    import pydicom
+    from pydicom.filereader import read_partial
 
     try:
         with silent():
-            dataset = pydicom.dcmread(file, specific_tags=_tags())
-            _check(dataset)
-            header = header_of(dataset)
+            dataset = read_partial(file, specific_tags=_tags())
+            values = _values(dataset)
+            _check(values, "PixelData" in dataset)
+            header = header_of(values)
             check_size(header.rows, header.columns)
             for tag in [tag for tag in _grey_tags() & dataset.keys() if _means_nothing(dataset[tag])]:
                 del dataset[tag]
-            return _reduced_jpeg(dataset, header, size) or _decoded(dataset, header)
+            return _reduced_jpeg(dataset, values, header, size) or _decoded(dataset, header)
     except UserError:
         raise
     except Exception as error:
@@ -72,10 +76,17 @@ def _means_nothing(element: Any) -> bool:
 
 @cache
 def _tags() -> list[Any]:
-    # As numbers: looking names up takes as long as reading the header.
+    # As plain numbers: looking names up takes as long as reading the header.
     from pydicom.tag import Tag
 
-    return [Tag(name) for name in [*HEADER_TAGS, *_GREY_TAGS, *_PIXEL_TAGS]]
+    return [int(Tag(name)) for name in [*HEADER_TAGS, *_CHECKED_TAGS, *_GREY_TAGS, *_PIXEL_TAGS]]
+
+
+@cache
+def _header_tags() -> dict[str, Any]:
+    from pydicom.tag import Tag
+
+    return {name: Tag(name) for name in [*HEADER_TAGS, *_CHECKED_TAGS]}
 
 
 @cache
@@ -85,25 +96,47 @@ def _grey_tags() -> frozenset[Any]:
     return frozenset(Tag(name) for name in _GREY_TAGS)
 
 
-def _check(dataset: Any) -> None:
-    if "PixelData" not in dataset or "Rows" not in dataset or "Columns" not in dataset:
+def _values(dataset: Any) -> dict[str, Any]:
+    """Return the values of the header's elements that are there, by keyword."""
+    from pydicom.dataelem import RawDataElement
+
+    found = ((name, dataset.get_item(tag)) for name, tag in _header_tags().items())
+    return {
+        name: _converted(element._replace(value_tell=0))
+        if isinstance(element, RawDataElement)
+        else element.value
+        for name, element in found
+        if element is not None
+    }
+
+
+@lru_cache(maxsize=4096)
+def _converted(element: Any) -> Any:
+    # Few values fill the headers of thousands of files, and to convert them anew takes a twentieth of the time.
+    from pydicom.dataelem import convert_raw_data_element
+
+    return convert_raw_data_element(element).value
+
+
+def _check(values: dict[str, Any], has_pixels: bool) -> None:
+    if not has_pixels or "Rows" not in values or "Columns" not in values:
         raise UserError(
             "expected a DICOM image, got a DICOM file without pixels (no image, or cut short); "
             "give the X-ray's own file"
         )
-    photometric = str(dataset.get("PhotometricInterpretation", "none"))
+    photometric = str(values.get("PhotometricInterpretation", "none"))
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UserError(
             f"expected a DICOM image in grey (MONOCHROME2), got {'colour' if photometric != 'none' else 'none'}; "
             "give the original X-ray, no screen capture"
         )
-    if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
+    if (frames := int(values.get("NumberOfFrames") or 1)) != 1:
         raise UserError(f"expected one image in the file, got {frames} frames; give a single X-ray")
-    if not 1 <= int(dataset.BitsStored) <= 16:
-        raise UserError(f"expected 8 to 16 bits a pixel, got {int(dataset.BitsStored)}; export it again")
+    if not 1 <= int(values["BitsStored"]) <= 16:
+        raise UserError(f"expected 8 to 16 bits a pixel, got {int(values['BitsStored'])}; export it again")
 
 
-def _reduced_jpeg(dataset: Any, header: Any, size: int | None) -> Picture | None:
+def _reduced_jpeg(dataset: Any, values: dict[str, Any], header: Any, size: int | None) -> Picture | None:
     """Decode JPEG Baseline here, where pydicom knows no reduced scale; None for anything else."""
     from PIL import Image
     from pydicom.encaps import get_frame
@@ -115,16 +148,16 @@ def _reduced_jpeg(dataset: Any, header: Any, size: int | None) -> Picture | None
     if image.mode != "L" or image.size != (header.columns, header.rows):
         return None
     box = draft(image, size)
-    if not _stands_as_stored(dataset):
+    if not _stands_as_stored(dataset, values):
         table, _ = _grey_table(dataset, np.arange(256), _byte_ends(dataset))
         image = image.point(table.tolist())
     image.load()
     return Picture(image, box, header)
 
 
-def _stands_as_stored(dataset: Any) -> bool:
+def _stands_as_stored(dataset: Any, values: dict[str, Any]) -> bool:
     """Tell whether 8-bit values need no table, as in most files."""
-    plain = dataset.PhotometricInterpretation == "MONOCHROME2" and dataset.BitsStored == 8
+    plain = values["PhotometricInterpretation"] == "MONOCHROME2" and values["BitsStored"] == 8
     return plain and not _grey_tags() & dataset.keys()
 
 

@@ -58,6 +58,9 @@ class XrayHeader:
 def header_of(dataset: Any) -> XrayHeader:
     """Return what a DICOM data set says of its X-ray.
 
+    Args:
+        dataset: a pydicom data set, or a dictionary of its values by keyword; with Rows and Columns.
+
     Raises:
         UserError: the modality is none of an X-ray's.
     """
@@ -70,8 +73,8 @@ def header_of(dataset: Any) -> XrayHeader:
     if part and not any(name in part for name in _CHEST):
         warnings.append("by its header (BodyPartExamined) this is no chest X-ray")
     return XrayHeader(
-        rows=int(dataset.Rows),
-        columns=int(dataset.Columns),
+        rows=int(dataset.get("Rows")),
+        columns=int(dataset.get("Columns")),
         view=view,
         age=parse_age(_text(dataset, "PatientAge")),
         sex=sex if sex in ("F", "M") else None,
