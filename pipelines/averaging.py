@@ -5,6 +5,7 @@ from __future__ import annotations
 from ignite.engine import Engine
 from ignite.handlers import EMAHandler
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WarmAverage(EMAHandler):
@@ -25,7 +26,14 @@ class WarmAverage(EMAHandler):
 
     def __init__(self, model: nn.Module, momentum: float) -> None:
         super().__init__(model, momentum, handle_buffers="copy")
+        # listed once: a walk through the network's modules takes longer than averaging it
+        self._weights = [[*network.parameters()] for network in (self.ema_model, model)]
+        self._buffers = [*zip(self.ema_model.buffers(), model.buffers(), strict=True)]
 
     def _update_ema_model(self, engine: Engine, name: str) -> None:
-        setattr(engine.state, name, max(self.momentum, 10 / (10 + engine.state.iteration)))
-        super()._update_ema_model(engine, name)
+        momentum = max(self.momentum, 10 / (10 + engine.state.iteration))
+        setattr(engine.state, name, momentum)
+        # all weights in one call, where ignite has one for each
+        get_ema_multi_avg_fn(1 - momentum)(*self._weights, None)
+        for averaged, newest in self._buffers:
+            averaged.data = newest.data

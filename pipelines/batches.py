@@ -25,7 +25,8 @@ class PrepareBatch:
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return image and label."""
+        """Return image and label, float32 where ``kwargs`` of ``Tensor.to`` do not ask for another type."""
+        kwargs.setdefault("dtype", torch.float32)
         moved = {
             key: batch[key].as_subclass(torch.Tensor).to(device, non_blocking=non_blocking, **kwargs)
             for key in ("image", "label")

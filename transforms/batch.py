@@ -12,15 +12,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-
-def uniform(low: float, high: float, size: int, prob: float = 1.0, otherwise: float = 0.0) -> torch.Tensor:
-    """Return (size,) numbers between ``low`` and ``high``, each replaced by ``otherwise`` with chance ``1 - prob``."""
-    values = torch.rand(size) * (high - low) + low
-    return torch.where(torch.rand(size) < prob, values, torch.full((size,), otherwise))
+from transforms.affine import resampled, sampling_grid
+from transforms.draws import gaussian, smooth, uniform
 
 
 class RandElasticBatchd(MapTransform):
@@ -64,25 +60,18 @@ class RandElasticBatchd(MapTransform):
         chosen = torch.nonzero(torch.rand(size) < self.prob).flatten()
         points = [max(2, side // self.spacing + 1) for side in (height, width)]
         coarse = torch.randn(len(chosen), 2, *points) * self.magnitude
-        if not len(chosen):
-            return chosen, coarse.new_zeros(0, 2, height, width)
-        return chosen, F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
+        return chosen, smooth(coarse, height, width)
 
     @staticmethod
     def apply(
         batch: torch.Tensor, chosen: torch.Tensor, displacement: torch.Tensor, mode: str
     ) -> torch.Tensor:
         """Return ``batch`` (B, C, H, W) with the ``chosen`` samples sampled at ``displacement`` from each pixel."""
-        if not len(chosen):
-            return batch
         height, width = batch.shape[-2:]
-        chosen = chosen.to(batch.device)
-        identity = torch.eye(2, 3, device=batch.device).expand(len(chosen), 2, 3)
-        grid = F.affine_grid(identity, [len(chosen), 1, height, width], align_corners=False)
-        scale = torch.tensor([2 / width, 2 / height], device=batch.device)
-        grid = grid + displacement.to(batch.device).movedim(1, -1) * scale
-        deformed = F.grid_sample(batch[chosen], grid, mode=mode, padding_mode="zeros", align_corners=False)
-        return batch.index_copy(0, chosen, deformed)
+        identity = torch.eye(2, 3, device=batch.device)[None]
+        pixels = torch.tensor([width / 2, height / 2], device=batch.device)
+        shift = displacement.to(batch.device).movedim(1, -1) / pixels
+        return resampled(batch, chosen, sampling_grid(identity, (height, width)) + shift, mode)
 
 
 class RandIntensityBatchd(MapTransform):
@@ -137,11 +126,16 @@ class RandIntensityBatchd(MapTransform):
         noise: torch.Tensor,
     ) -> torch.Tensor:
         """Return ``batch ** gamma * gain + offset`` plus noise; parameters are (B,), values below 0 count as 0."""
+        powered = torch.nonzero(gamma != 1).flatten().to(batch.device)
         gamma, gain, offset, noise = (
             p.to(batch.device).view(-1, *[1] * (batch.ndim - 1)) for p in (gamma, gain, offset, noise)
         )
-        changed = batch.clamp(min=0) ** gamma * gain + offset
-        return changed + torch.randn_like(changed) * noise if noise.any() else changed
+        changed = batch.clamp(min=0)
+        changed.index_copy_(
+            0, powered, changed[powered] ** gamma[powered]
+        )  # a power costs as much as all else
+        changed.mul_(gain).add_(offset)
+        return changed.addcmul_(gaussian(changed), noise) if noise.any() else changed
 
 
 class RandShadingBatchd(MapTransform):
@@ -181,4 +175,4 @@ class RandShadingBatchd(MapTransform):
         """Return the field of each sample, (size, 1, height, width), 1 where a sample is not to be shaded."""
         deviation = uniform(0.0, self.magnitude, size, self.prob).view(-1, 1, 1, 1)
         coarse = torch.randn(size, 1, self.points, self.points) * deviation
-        return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).exp()
+        return smooth(coarse, height, width).exp()

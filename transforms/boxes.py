@@ -9,8 +9,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from transforms.affine import warp
-from transforms.batch import uniform
+from transforms.affine import resampled, sampling_grid
+from transforms.draws import uniform
 
 
 class RandAffineBatchd(MapTransform):
@@ -79,7 +79,8 @@ class RandAffineBatchd(MapTransform):
         """Return ``batch`` (B, C, H, W) after ``matrices`` (B, 2, 3), by linear interpolation."""
         last = matrices.new_tensor([0.0, 0.0, 1.0]).expand(len(matrices), 1, 3)
         backwards = torch.linalg.inv(torch.cat([matrices, last], dim=1))[:, :2]
-        return warp(batch, backwards, padding_mode=padding_mode)
+        grid = sampling_grid(backwards.to(batch), batch.shape[-2:])
+        return resampled(batch, torch.arange(len(batch)), grid, padding_mode=padding_mode)
 
     @staticmethod
     def apply_to_edges(edges: torch.Tensor, matrices: torch.Tensor, aspect: float = 1.0) -> torch.Tensor:

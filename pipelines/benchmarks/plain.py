@@ -137,9 +137,9 @@ def _without_randomness(objects: BundleObjects, indices: Sequence[int]) -> list[
     """Return samples of the bundle's training set before its random transforms."""
     dataset = copy.copy(objects.component("train#trainer").data_loader.dataset)
     dataset.transform = None
-    fixed = [name for name in ("deterministic_transforms", "label_transforms") if objects.has(name)]
-    if hasattr(dataset, "volumes"):  # volumes have had them
-        fixed = []
-    transform = Compose([part for name in fixed for part in objects.component(name)])
+    fixed = (
+        [] if hasattr(dataset, "volumes") else objects.component("deterministic_transforms")
+    )  # volumes have had them
+    transform = Compose(fixed)
     samples = (transform(dataset[index]) for index in indices)
-    return [{key: sample[key] for key in ("image", "label")} for sample in samples]
+    return [{key: sample[key].float() for key in ("image", "label")} for sample in samples]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from monai.data import get_track_meta, set_track_meta
-from monai.transforms import Compose
+from monai.transforms import Compose, Randomizable
 from torch.utils.data import Sampler
 
 
@@ -23,7 +23,8 @@ def transformed(transform: Compose | None, sample: dict[str, Any], *key: int) ->
     """
     if transform is None or not transform.transforms:
         return sample
-    transform.set_random_state(seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
+    if any(isinstance(part, Randomizable) for part in transform.transforms):
+        transform.set_random_state(seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
     with plain_tensors():
         return transform(sample)
 

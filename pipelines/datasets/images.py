@@ -64,8 +64,8 @@ class ImageDataset(Dataset):
     Args:
         cases: those that could not be prepared are left out.
         prepared: the X-rays.
-        transform: of ``{"case": name, "image": (1, size, size) uint8, field: float32 tensor, …}``.
-        fields: what of a case goes along, a number or a list of numbers each.
+        transform: of ``{"case": name, "image": (1, size, size) uint8, field: (N,) float32, …}``.
+        fields: what of a case goes along, a number or a list of N numbers each.
         seed: see :func:`pipelines.datasets.draws.transformed`; the training sets ``epoch``.
     """
 
@@ -90,6 +90,6 @@ class ImageDataset(Dataset):
         sample = {
             "case": case["case"],
             "image": torch.from_numpy(pixels.copy())[None],
-            **{name: torch.tensor(case[name], dtype=torch.float32) for name in self.fields},
+            **{name: torch.atleast_1d(torch.tensor(case[name], dtype=torch.float32)) for name in self.fields},
         }
         return transformed(self.transform, sample, self.seed, self.epoch, index)

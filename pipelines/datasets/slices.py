@@ -143,7 +143,8 @@ class SliceDataset(Dataset):
 
     Args:
         volumes: dictionaries with ``image`` (1, X, Y, Z) and ``label`` (1, X, Y, Z).
-        transform: random transforms of ``{"image": (C, H, W) float32, "label": (1, H, W) float32}``.
+        transform: random transforms of ``{"image": (C, H, W) float32, "label": (1, H, W) float32}``; without any,
+            slices keep the volumes' compact types until they are a batch.
         planes: the axes that slices are counted along, e.g. ``[2]`` for axial ones alone.
         slice_offsets: the neighbouring slices that become the image's channels.
         seed: see :func:`pipelines.datasets.draws.transformed`; the training sets ``epoch``.
@@ -188,11 +189,13 @@ class SliceDataset(Dataset):
         volume, plane, k = self.index[index]
         content = self.volumes[volume]
         sample = {
-            "image": slice_with_neighbours(content["image"], k, self.slice_offsets, plane).float(),
-            "label": content["label"].select(plane + 1, k).float(),
+            "image": slice_with_neighbours(content["image"], k, self.slice_offsets, plane),
+            "label": content["label"].select(plane + 1, k),
         }
         if plane in self._sizes:
             sample = self._window(sample, self._sizes[plane], index)
+        if self.transform is not None and self.transform.transforms:
+            sample = {key: value.float() for key, value in sample.items()}
         return transformed(self.transform, sample, self.seed, self.epoch, index)
 
     def _window(

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.transforms import Affine, RandAffined
+from monai.transforms import Affine, AffineGrid, RandAffined
 
-from transforms.affine import BatchAffined, to_grid, warp
+from transforms.affine import BatchAffined, matrices_2d, resampled, sampling_grid, to_grid
 
 
 def rand_affined(**options):
@@ -40,7 +40,28 @@ def test_a_sample_of_the_batch_is_what_monai_makes_of_the_image(angle, scale, sh
     alone = affine(image[0]).as_tensor()
     # the lazy grid gives the matrix alone
     matrix = torch.as_tensor(affine.affine_grid([20, 28], lazy=True)[1], dtype=torch.float32)[None]
-    assert torch.allclose(warp(image, to_grid(matrix, (20, 28)))[0], alone, atol=1e-4)
+    grid = sampling_grid(to_grid(matrix, (20, 28)), (20, 28))
+    assert torch.allclose(resampled(image, torch.tensor([0]), grid)[0], alone, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    angle=st.floats(-3, 3),
+    pairs=st.tuples(
+        *[st.tuples(st.floats(low, high), st.floats(low, high)) for low, high in ((-1, 1), (-9, 9), (0.5, 2))]
+    ),
+)
+def test_a_matrix_is_the_one_that_monai_makes_of_the_same_parameters(angle, pairs):
+    shear, shift, scale = pairs
+    theirs = AffineGrid(angle, shear, shift, scale, lazy=True)([20, 28])[1]
+    ours = matrices_2d(torch.tensor([angle]), *(torch.tensor(pair)[:, None] for pair in pairs))
+    assert torch.allclose(ours[0], torch.as_tensor(theirs, dtype=torch.float32), atol=1e-4)
+
+
+def test_the_grid_is_torchs_affine_grid():
+    matrices = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.affine_grid(matrices, [3, 1, 20, 28], align_corners=False)
+    assert torch.allclose(sampling_grid(matrices, (20, 28)), expected, atol=1e-5)
 
 
 def test_every_sample_of_a_batch_is_moved_in_its_own_way_and_image_and_label_together():
@@ -57,7 +78,7 @@ def test_every_sample_of_a_batch_is_moved_in_its_own_way_and_image_and_label_tog
 def test_what_is_drawn_is_distributed_as_in_monai():
     """The matrices of 4,000 samples against those that MONAI itself draws one at a time: mean and spread agree."""
     torch.manual_seed(0)
-    ours = BatchAffined(rand_affined()).draw(4000, (20, 28)).numpy()
+    ours = BatchAffined(rand_affined()).draw(4000).numpy()
     alone = rand_affined().set_random_state(seed=1)
     grid = alone.rand_affine.rand_affine_grid
     theirs = []

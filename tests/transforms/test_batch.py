@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
+from scipy import stats
 
-from transforms.batch import RandElasticBatchd, RandIntensityBatchd, RandShadingBatchd, uniform
+from transforms.batch import RandElasticBatchd, RandIntensityBatchd, RandShadingBatchd
+from transforms.draws import gaussian, smooth, uniform
 
 
 def batch(size=4, height=24, width=32):
@@ -95,6 +98,30 @@ def test_noise_has_at_most_the_stated_deviation():
     spread = RandIntensityBatchd("image", noise=0.2)(zeros)["image"].flatten(1).std(1)
     assert spread.max() < 0.22
     assert 0.07 < spread.mean() < 0.13  # uniform between 0 and 0.2
+
+
+def test_noise_is_normal_differs_from_batch_to_batch_and_repeats_nothing_within_one():
+    torch.manual_seed(0)
+    first, second = gaussian(torch.zeros(64, 1, 64, 64)), gaussian(torch.zeros(64, 1, 64, 64))
+    assert stats.kstest(first.flatten()[::16].numpy(), "norm").pvalue > 0.001
+    assert not torch.equal(first, second)
+    rows = first.flatten(1)
+    assert len(torch.unique(rows, dim=0)) == 64
+    assert (
+        torch.corrcoef(rows) - torch.eye(64)
+    ).abs().max() < 0.1  # 4,096 numbers each: 6 deviations of chance
+
+
+def test_a_batch_that_is_too_large_for_the_row_of_noise_gets_numbers_of_its_own():
+    torch.manual_seed(0)
+    assert abs(gaussian(torch.zeros(2**23)).std().item() - 1) < 0.01
+
+
+def test_smooth_fields_are_torchs_bicubic_interpolation():
+    coarse = torch.randn(3, 2, 4, 7, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(coarse, (40, 33), mode="bicubic", align_corners=True)
+    assert torch.allclose(smooth(coarse, 40, 33), expected, atol=1e-5)
+    assert smooth(coarse[:0], 40, 33).shape == (0, 2, 40, 33)
 
 
 def test_drawn_numbers_stay_in_range_and_half_of_them_take_the_other_value():
