@@ -89,8 +89,8 @@ def result_record(
     Args:
         provenance: ``bundle``, ``model_sha256`` and ``config_sha256``.
         item: gives ``input``, the file's own name. Nothing of its header is written.
-        result: the measurements; the first number in it stands in the summary line, and ``review`` holds
-            ``needed`` and ``reasons``.
+        result: the measurements; the first number in it stands in the summary line, and ``decision`` after it
+            where there is one; ``review`` holds ``needed`` and ``reasons``.
         warnings: what a person should know about the input.
     """
     names = ("bundle", "model_sha256", "config_sha256")
@@ -232,6 +232,8 @@ def _summarise(console: Console, row: dict[str, Any]) -> None:
         return _say(console, "red", "failed", row["case"], row["reason"])
     name, value = next(((k, v) for k, v in row.items() if type(v) in (int, float)), ("", None))
     answer = f"{name} {value:g}" if name else "done"
+    if "decision" in row:
+        answer += f", {row['decision']}"
     if row.get("review.needed"):
         return _say(console, "yellow", "review", row["case"], f"{answer} - {row['review.reasons']}")
     return _say(console, "green", "ok", row["case"], answer)

@@ -9,7 +9,8 @@ from pipelines.benchmarks.report import Benchmark, Figure
 from pipelines.errors import UserError, nearest
 from pipelines.registry import Bundle
 
-TRAIN_IMAGES = 320  # of an epoch
+# of an epoch: each ends with a checkpoint, which tells on short ones and not on those of a real data set
+TRAIN_SLICES, TRAIN_XRAYS = 1600, 640
 KINDS = ("train", "predict", "prepare", "startup", "memory")
 
 
@@ -30,7 +31,8 @@ def run_benchmark(
         bundle: what to measure.
         dataset_dir: the bundle's data set, or for ``predict`` files; None makes phantoms.
         rounds: how often.
-        images: of a training's epoch, at most, or files that ``predict`` takes; None is 320, and 200 (1 volume).
+        images: of a training's epoch, at most, or files that ``predict`` takes; None is 1600 slices or 640 X-rays,
+            and 1 volume or 200 X-rays.
         engine: what predicts.
         ckpt_path: the weights that predict; None is random ones.
         quick: a few small cases, to see that it works; its numbers mean little.
@@ -44,7 +46,8 @@ def run_benchmark(
     if kind == "train":
         from pipelines.benchmarks.train import benchmark_train as measure
 
-        options |= {"dataset_dir": dataset_dir, "images": 32 if quick else images or TRAIN_IMAGES}
+        images = images or (TRAIN_XRAYS if bundle.scan else TRAIN_SLICES)
+        options |= {"dataset_dir": dataset_dir, "images": 32 if quick else images}
     elif kind == "predict":
         from pipelines.benchmarks.predict import benchmark_predict as measure
         from pipelines.engines import ENGINES

@@ -51,6 +51,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_a_decision_stands_beside_its_number(tmp_path):
+    def decide(item, folder):
+        return result_record(PROVENANCE, item, {"probability": 0.25, "decision": "negative"}, [])
+
+    _, shown = run(items("a"), tmp_path, decide)
+    assert "ok      a  probability 0.25, negative\n" in shown
+
+
 def test_each_case_gets_a_whole_folder_and_a_row(tmp_path):
     code, shown = run(items("1.2.840", "odd"), tmp_path / "new" / "out")
     out = tmp_path / "new" / "out"
