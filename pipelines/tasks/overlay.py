@@ -80,7 +80,8 @@ def save_overlay(
             _draw_slice(axes, image[box], mask[box], spacing, 2, index, limits)
             axes.set_title(f"axial {numbers[2][index]}", fontsize=8, color="white", y=_TITLE_Y)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100, metadata={"Software": None})
+        # zlib at its default takes a third of the whole picture's time to save a tenth of the bytes
+        figure.savefig(temporary, dpi=100, metadata={"Software": None}, pil_kwargs={"compress_level": 2})
 
 
 def _page(size: np.ndarray, lines: int = 0) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
