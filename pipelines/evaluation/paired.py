@@ -85,12 +85,10 @@ class Difference:
         """ "better" or "worse" (B than A), "equal", "unclear" (too few patients), or "noise"."""
         if self.equal:
             return "equal"
-        if self.gain_ci95 is None:
+        if self.gain_ci95 is None or self.patients < FEWEST:
             return "unclear"
         low, high = self.gain_ci95
-        if low <= 0 <= high:
-            return "noise"
-        return "unclear" if self.patients < FEWEST else "better" if low > 0 else "worse"
+        return "noise" if low <= 0 <= high else "better" if low > 0 else "worse"
 
 
 def _column(name: str, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Callable[..., np.ndarray]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import UserError
-from pipelines.evaluation.bootstrap import bootstrap_ci, defined, percentiles, resampled
+from pipelines.evaluation.bootstrap import bootstrap_ci, caution, defined, percentiles, resampled
 from pipelines.evaluation.parts import print_parts
 from pipelines.files import sha256_file, write_json, write_text
 
@@ -206,6 +206,8 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
             f"{unit or ''} {note}".strip(),
         )
     console.print(table)
+    if few := caution(len(cases), "case"):
+        console.print(few)
     if parts:
         print_parts(parts, console)
 

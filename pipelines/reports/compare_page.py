@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +83,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for pair in comparison.pairs:
         _print_pair(pair, console)
     if comparison.metrics:
-        table = _table("metric", names, "Metrics, 95% intervals")
-        for name, values in comparison.metrics.items():
-            table.add_row(Text(name + _ARROWS[meaning(name).better]), *map(_cell, values))
-        console.print(table)
+        _print_fitting(lambda stacked: _metrics_table(comparison, names, stacked), console)
     for section, rows in comparison.differences.items():
         _print_differences(section, rows, names, console)
 
@@ -97,7 +94,7 @@ def _print_differences(section: str, rows: Rows, names: list[str], console: Cons
     if not rows:
         console.print(f"{section.capitalize()}: no difference.")
         return
-    table = _table(section, names)
+    table = _table(f"differs in {section}", names)
     for key, values in list(rows.items())[:_SHOWN]:
         table.add_row(Text(key), *(Text(str(value)[:60]) for value in values))
     console.print(table)
@@ -110,32 +107,59 @@ def _print_pair(pair: Pair, console: Console) -> None:
 
     for warning in pair.warnings:
         console.print(Text(f"Warning: {warning}", style="yellow"))
-    title = f"{pair.b.name} less {pair.a.name}, {len(pair.cases[0])} shared cases"
-    table = _table("score", [pair.a.name, pair.b.name, "difference", "95% interval"], title)
-    table.add_column("verdict")
-    for d in pair.scores:
-        unit = d.score.unit
-        label = f"{d.score.label}{f', {unit}' if unit else ''}{_ARROWS[meaning(d.score.name).better]}"
-        verdict = VERDICTS[d.verdict].format(a=pair.a.name, b=pair.b.name)
-        numbers = number(d.a, unit), number(d.b, unit), number(d.value, unit), interval(d.ci95, unit)
-        table.add_row(*(Text(text) for text in (label, *numbers, verdict)))
-    console.print(table)
+    _print_fitting(lambda stacked: _pair_table(pair, stacked), console)
     for sentence in pair.sentences:
         console.print(Text(sentence))
 
 
-def _table(first: str, columns: Sequence[str], title: str | None = None) -> Table:
-    from rich.table import Table
+def _print_fitting(make: Callable[[bool], Table], console: Console) -> None:
+    """Print a table with intervals beside their values, or below them where that is too wide."""
+    table = make(False)
+    needed = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.print(table if needed <= console.width else make(True))
+
+
+def _pair_table(pair: Pair, stacked: bool) -> Table:
     from rich.text import Text
 
-    table = Table(first, title=title, title_justify="left")
-    for name in columns:
-        table.add_column(Text(name), justify="right")
+    count = len(pair.cases[0])
+    title = f"{pair.b.name} minus {pair.a.name}, on {count} shared case{'s' * (count != 1)}"
+    table = _table("score", [pair.a.name, pair.b.name, "difference"], title)
+    table.add_column("verdict", overflow="fold")
+    for d in pair.scores:
+        unit = d.score.unit
+        label = f"{d.score.label}{f', {unit}' if unit else ''}{_ARROWS[meaning(d.score.name).better]}"
+        difference = _with_interval(d.value, d.ci95, unit, stacked)
+        verdict = VERDICTS[d.verdict].format(a=pair.a.name, b=pair.b.name)
+        cells = label, number(d.a, unit), number(d.b, unit), difference, verdict
+        table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
-def _cell(metric: dict[str, Any] | None) -> str:
-    if metric is None:
-        return "-"
-    unit, ends = metric.get("unit"), metric.get("ci95")
-    return number(metric["value"], unit) + (f" ({interval(ends, unit)})" if ends else "")
+def _metrics_table(comparison: Comparison, names: list[str], stacked: bool) -> Table:
+    from rich.text import Text
+
+    table = _table("metric", names, "Metrics, 95% intervals")
+    table.columns[0].no_wrap = True
+    for name, values in comparison.metrics.items():
+        cells = (
+            _with_interval(m["value"], m.get("ci95"), m.get("unit"), stacked) if m else "-" for m in values
+        )
+        table.add_row(Text(name + _ARROWS[meaning(name).better]), *cells)
+    return table
+
+
+def _table(first: str, columns: Sequence[str], title: str | None = None) -> Table:
+    """Return a table whose cells keep every letter, however narrow it gets."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    table = Table(Column(first, overflow="fold"), title=title and Text(title), title_justify="left")
+    for name in columns:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    return table
+
+
+def _with_interval(value: float | None, ends: Any, unit: str | None, stacked: bool) -> str:
+    told = interval(ends, unit)
+    return number(value, unit) + (f"\n{told}" if stacked else f" ({told})") * bool(ends)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import UserError
+from pipelines.evaluation.bootstrap import caution
 from pipelines.evaluation.meanings import meaning
 from pipelines.evaluation.paired import SCORES, Difference, paired_differences
 from pipelines.reports.differences import Rows, differences, unknown
@@ -105,7 +106,8 @@ def pair(a: RunRecord, b: RunRecord) -> Pair:
     groups = [a.groups.get(case) or b.groups.get(case) or f"case {case}" for case in shared]
     scored = [s for s in SCORES if all(s.name in record.content["metrics"] for record in (a, b))]
     scores = paired_differences(scored, *tables, groups)
-    return Pair(a, b, tables, len(set(groups)), scores, _warnings(a, b, shared, tables))
+    patients = len(set(groups))
+    return Pair(a, b, tables, patients, scores, _warnings(a, b, shared, patients, tables))
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _side_by_side(records: Sequence[RunRecord]) -> dict[str, list[dict[str, Any]
 
 
 def _warnings(
-    a: RunRecord, b: RunRecord, shared: list[str], tables: tuple[pd.DataFrame, pd.DataFrame]
+    a: RunRecord, b: RunRecord, shared: list[str], patients: int, tables: tuple[pd.DataFrame, pd.DataFrame]
 ) -> list[str]:
     found = []
     for record in (a, b):
@@ -186,18 +188,19 @@ def _warnings(
             )
     if differently := _split_differs(a, b):
         found.append(differently)
-    others = [len(record.cases) - len(shared) for record in (a, b)]
-    if any(others):
-        found.append(
-            f"Only one of the two scored {others[0]} ({a.name}) and {others[1]} ({b.name}) more cases."
-        )
+    for record, other in ((a, b), (b, a)):
+        if alone := len(record.cases) - len(shared):
+            found.append(
+                f"{record.name} scored {alone} more case{'s' * (alone > 1)} that {other.name} did not: "
+                f"{'they are' if alone > 1 else 'it is'} left out here."
+            )
     for column in (name for name in _REFERENCES if all(name in table for table in tables)):
         one, other = (pd.to_numeric(table[column], errors="coerce") for table in tables)
-        if not (same := np.isclose(one, other, rtol=1e-3, equal_nan=True)).all():
+        if moved := int((~np.isclose(one, other, rtol=1e-3, equal_nan=True)).sum()):
             found.append(
-                f"The reference of {(~same).sum()} shared cases differs ({column}): not the same data."
+                f"The reference of {moved} shared case{'s' * (moved > 1)} differs ({column}): not the same data."
             )
-    return found
+    return [*found, *filter(None, [caution(patients)])]
 
 
 def _split_differs(a: RunRecord, b: RunRecord) -> str:
@@ -207,5 +210,7 @@ def _split_differs(a: RunRecord, b: RunRecord) -> str:
         same = a.crossval.get("folds_of") == b.crossval.get("folds_of")
         return "" if same else "The folds differ: the runs trained on different cases."
     moved = {side: len(a.split[side] ^ b.split[side]) for side in ("train", "val")}
-    told = " and ".join(f"{count} of {side}" for side, count in moved.items() if count)
-    return f"The split differs: {told} are in one run's alone." if told else ""
+    told = " and ".join(
+        f"{count} case{'s' * (count > 1)} of {side}" for side, count in moved.items() if count
+    )
+    return f"The split differs: only one of the two runs has {told}." if told else ""

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pipelines.datasets.splits import SPLITS
+from pipelines.evaluation.bootstrap import caution
 from pipelines.evaluation.paired import SCORES
 from pipelines.evaluation.parts import LABELS, known
 from pipelines.registry import Bundle, get_bundle
@@ -213,8 +214,8 @@ def _limits(record: RunRecord, bundle: Bundle) -> list[str]:
                 f"{seen} of the {len(record.cases)} scored cases, or others of their patients, trained this network: "
                 "their scores say nothing about new patients."
             )
-        if len(record.cases) < 10:
-            limits.append(f"{len(record.cases)} cases are few: intervals are rough.")
+        if few := caution(len({record.groups.get(case, f"case {case}") for case in record.cases["case"]})):
+            limits.append(few)
     return [*limits, *ALWAYS[1:], *bundle.limits]
 
 

@@ -42,11 +42,9 @@ def in_words(difference: Difference, a: str, b: str, shared: int) -> str:
     amount = f"{number(abs(gain), score.unit)}{f' {score.unit}' if score.unit else ''}"
     told = f"95% interval {interval(ends, score.unit)}, {on}" if ends else on
     test = f" (Wilcoxon {p_value(difference.p)})" if difference.p is not None else ""
-    if difference.verdict == "noise":
-        return f"Within noise: {score.label} differs by {amount} in favour of {winner}, {told}{test}."
-    if difference.verdict == "unclear":
-        few = "one patient is" if difference.patients == 1 else f"{difference.patients} patients are"
-        return f"{winner} looks better by {amount} {score.label}, {told}{test}; {few} too few to be sure."
+    if difference.verdict in ("noise", "unclear"):
+        why = "Within noise" if difference.verdict == "noise" else "Too few patients to tell"
+        return f"{why}: {score.label} differs by {amount} in favour of {winner}, {told}{test}."
     return f"{winner} is better by {amount} {score.label}, {told}{test}."
 
 

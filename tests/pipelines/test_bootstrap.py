@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.evaluation.bootstrap import bootstrap_ci, defined
+from pipelines.evaluation.bootstrap import FEW, bootstrap_ci, caution, defined
 
 
 @pytest.mark.parametrize("statistic", [np.mean, np.median])
@@ -23,6 +23,18 @@ def test_without_groups_the_interval_is_that_of_scipy(statistic):
 
 def test_two_patients_give_the_range_of_their_values():
     assert bootstrap_ci([0.0, 1.0]) == (0.0, 1.0)
+
+
+def test_an_interval_of_few_patients_is_too_narrow_and_said_to_be():
+    rng = np.random.default_rng(0)
+    held = {}
+    for count in (3, FEW):
+        ends = np.array([bootstrap_ci(rng.normal(size=count), n=200) for _ in range(400)])
+        held[count] = ((ends[:, 0] <= 0) & (ends[:, 1] >= 0)).mean()
+    assert held[3] < 0.8 < 0.86 < held[FEW] < 0.95  # and not 0.95
+    assert caution(3) == "3 patients are few: their 95% intervals are narrower than they should be."
+    assert caution(9, "case").startswith("9 cases are few")
+    assert caution(1) == caution(FEW) == ""
 
 
 def test_equal_values_give_an_interval_without_width():

@@ -17,7 +17,7 @@ from pipelines.reports.compare_page import default_path, print_comparison, write
 from pipelines.reports.comparison import compare, to_json
 from pipelines.reports.record import from_store, read_record
 
-DICE = [0.5, 0.625, 0.75, 0.5, 0.625, 0.75, 0.875, 0.5]
+DICE = [0.5, 0.625, 0.75, 0.5, 0.625, 0.75, 0.875, 0.5, 0.625, 0.75, 0.25, 0.5]
 BETTER = [value + 0.125 for value in DICE]
 
 
@@ -33,9 +33,9 @@ def runs(tmp_path):
 def test_a_comparison_says_what_is_better_by_how_much_and_what_differs(runs):
     found = to_json(compared(*runs))
     score = found["pairs"][0]["scores"]["mean_dice"]
-    assert (score["a"], score["b"]) == pytest.approx((sum(DICE) / 8, sum(BETTER) / 8))
+    assert (score["a"], score["b"]) == pytest.approx((sum(DICE) / 12, sum(BETTER) / 12))
     assert score["words"].startswith(
-        "new is better by 0.125 Dice, 95% interval 0.125 to 0.125, on 8 shared cases"
+        "new is better by 0.125 Dice, 95% interval 0.125 to 0.125, on 12 shared cases"
     )
     assert found["pairs"][0]["warnings"] == []
     assert found["differences"] == {
@@ -68,7 +68,10 @@ def test_cases_are_paired_by_name_whatever_their_order(tmp_path):
     pair = compared(one, other).pairs[0]
     assert [table["case"].tolist() for table in pair.cases] == [["a", "b"], ["a", "b"]]
     assert pair.scores[0].value == pytest.approx(0.125 / 2)
-    assert "Only one of the two scored 0 (one) and 1 (other) more cases." in pair.warnings
+    assert pair.warnings[1:] == [
+        "other scored 1 more case that one did not: it is left out here.",
+        "2 patients are few: their 95% intervals are narrower than they should be.",
+    ]
 
 
 def test_runs_that_share_no_case_are_not_paired(tmp_path):
@@ -92,8 +95,8 @@ def test_a_scored_case_that_one_of_them_trained_on_is_warned_about(tmp_path):
     fair = make_run(tmp_path / "fair", DICE)
     unfair = make_run(tmp_path / "unfair", BETTER, train=[*TRAIN, "la_101", "la_102"])
     warnings = compared(fair, unfair).pairs[0].warnings
-    assert warnings[0].startswith("unfair was trained on 2 of the 8 shared cases or their patients")
-    assert warnings[1] == "The split differs: 2 of train are in one run's alone."
+    assert warnings[0].startswith("unfair was trained on 2 of the 12 shared cases or their patients")
+    assert warnings[1] == "The split differs: only one of the two runs has 2 cases of train."
     assert not any(warning.startswith("fair") for warning in warnings)
 
 
@@ -102,18 +105,18 @@ def test_another_image_of_a_patient_that_was_trained_on_is_warned_about(tmp_path
     run = make_run(tmp_path / "run", DICE, groups=groups)
     other = make_run(tmp_path / "other", BETTER, groups=groups)
     pair = compared(run, other).pairs[0]
-    assert pair.patients == 7
+    assert pair.patients == 11
     assert [w.split(":")[0] for w in pair.warnings] == [
-        f"{name} was trained on 1 of the 8 shared cases or their patients" for name in ("run", "other")
+        f"{name} was trained on 1 of the 12 shared cases or their patients" for name in ("run", "other")
     ]
 
 
 def test_cases_of_one_name_with_another_reference_are_warned_about(tmp_path):
-    volumes = [50.0] * 8
+    volumes = [50.0] * 12
     one = make_run(tmp_path / "one", DICE, cases={"reference_volume_ml": volumes})
     other = make_run(tmp_path / "other", DICE, cases={"reference_volume_ml": [60.0, *volumes[1:]]})
     warnings = compared(one, other).pairs[0].warnings
-    assert warnings == ["The reference of 1 shared cases differs (reference_volume_ml): not the same data."]
+    assert warnings == ["The reference of 1 shared case differs (reference_volume_ml): not the same data."]
 
 
 def test_a_run_that_was_evaluated_on_another_part_alone_is_told_so(runs, tmp_path):
@@ -140,7 +143,7 @@ def test_a_run_that_was_not_evaluated_is_compared_in_what_it_has(runs, tmp_path)
 def test_three_runs_are_each_compared_with_the_first(runs, tmp_path):
     pairs = compared(*runs, make_run(tmp_path / "third", DICE)).pairs
     assert [(pair.a.name, pair.b.name) for pair in pairs] == [("old", "new"), ("old", "third")]
-    assert pairs[1].sentences[0] == "No difference: Dice is the same in old and third, on 8 shared cases."
+    assert pairs[1].sentences[0] == "No difference: Dice is the same in old and third, on 12 shared cases."
 
 
 def test_another_part_is_compared_where_both_have_it(runs):
@@ -197,12 +200,30 @@ def test_the_terminal_shows_warnings_scores_metrics_and_differences(runs, tmp_pa
     assert "Code: no difference." in printed
 
 
+def test_a_narrow_terminal_keeps_names_and_intervals_whole(tmp_path):
+    runs = [make_run(tmp_path / name, dice) for name, dice in (("a" * 20, DICE), ("b" * 20, BETTER))]
+    long = "mean_absolute_volume_error_percent"
+    for run in runs:
+        content = json.loads((run / "metrics.json").read_text())
+        content["metrics"][long] = content["metrics"]["mean_dice"]
+        (run / "metrics.json").write_text(json.dumps(content))
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    print_comparison(compared(*runs), console)
+    printed = console.file.getvalue()
+    assert "…" not in printed
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    ends = json.loads((runs[0] / "metrics.json").read_text())["metrics"][long]["ci95"]
+    (row,) = [line for line in printed.splitlines() if f"{long} ↓" in line]
+    below = printed.splitlines()[printed.splitlines().index(row) + 1]
+    assert f"{ends[0]:.3f} to {ends[1]:.3f}" in below
+
+
 def test_the_page_stands_beside_the_first_run_and_says_the_same(runs):
     found = compared(*runs)
     path = write_comparison(found, default_path(found))
     assert path == runs[0].parent / "compare_old_new.html"
     page = path.read_text()
-    assert "new is better by 0.125 Dice, 95% interval 0.125 to 0.125, on 8 shared cases" in page
+    assert "new is better by 0.125 Dice, 95% interval 0.125 to 0.125, on 12 shared cases" in page
     assert '<tr class="better" data-score="mean_dice">' in page
     assert "http://" not in page.replace("http-equiv", "")
     assert 'src="data:image/png;base64,' in page

@@ -20,7 +20,7 @@ def test_two_patients_give_the_difference_and_the_interval_that_enumeration_give
     found = paired_difference(DICE, [0.5, 0.5], [0.5, 0.7])
     assert (found.a, found.b, found.value) == pytest.approx((0.5, 0.6, 0.1))
     assert found.ci95 == pytest.approx((0.0, 0.2))
-    assert (found.cases, found.patients, found.verdict) == (2, 2, "noise")
+    assert (found.cases, found.patients, found.verdict) == (2, 2, "unclear")
 
 
 def test_a_difference_that_is_the_same_in_every_case_has_an_interval_without_width():
@@ -150,17 +150,21 @@ def test_a_better_run_is_named_with_amount_interval_cases_and_test():
 
 
 def test_noise_is_called_noise():
-    said = words([0.5, 0.5, 0.5, 0.5], [0.6, 0.4, 0.7, 0.4])
-    assert said.startswith("Within noise: Dice differs by 0.025 in favour of new, 95% interval -0.")
+    said = words([0.5] * 6, [0.6, 0.4, 0.7, 0.4, 0.6, 0.5])
+    assert said.startswith("Within noise: Dice differs by 0.033 in favour of new, 95% interval -0.")
 
 
-def test_few_patients_decide_nothing():
+def test_few_patients_decide_nothing_whether_their_interval_holds_0_or_not():
     assert words([0.5] * 3, [0.625] * 3) == (
-        "new looks better by 0.125 Dice, 95% interval 0.125 to 0.125, on 3 shared cases (Wilcoxon p = 0.250); "
-        "3 patients are too few to be sure."
+        "Too few patients to tell: Dice differs by 0.125 in favour of new, 95% interval 0.125 to 0.125, "
+        "on 3 shared cases (Wilcoxon p = 0.250)."
+    )
+    assert words([0.5] * 2, [0.5, 0.75]) == (
+        "Too few patients to tell: Dice differs by 0.125 in favour of new, 95% interval 0.000 to 0.250, "
+        "on 2 shared cases (Wilcoxon p = 1.000)."
     )
     assert words([0.5], [0.625]) == (
-        "new looks better by 0.125 Dice, on 1 shared case (Wilcoxon p = 1.000); one patient is too few to be sure."
+        "Too few patients to tell: Dice differs by 0.125 in favour of new, on 1 shared case (Wilcoxon p = 1.000)."
     )
 
 

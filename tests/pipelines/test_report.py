@@ -55,7 +55,11 @@ def test_a_page_holds_scores_curves_figures_cases_settings_and_limits(run):
     assert content["facts"]["Cases"] == "3 train, 3 val"
     page = write_report(read_record(run)).read_text()
     assert page.startswith("<!DOCTYPE html>")
-    for text in ("Scored on 3 validation cases of Task02_Heart.", "Not a medical device", "3 cases are few"):
+    for text in (
+        "Scored on 3 validation cases of Task02_Heart.",
+        "Not a medical device",
+        "3 patients are few",
+    ):
         assert text in page
     assert "/data/someone" not in page  # where data lie is nobody else's business
 
