@@ -108,14 +108,16 @@ def learning_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: st
         path: where to write.
     """
     panels: dict[str, list[str]] = {"loss": [], "validation": [], "learning rate": []}
-    for name in history:
+    # blue is the training's, whichever of the two a history begins with
+    for name in sorted(history, key=lambda name: not name.startswith("train")):
         rate = name == "lr" or "learning_rate" in name
         panels["learning rate" if rate else "loss" if "loss" in name else "validation"].append(name)
     drawn = {title: names for title, names in panels.items() if names}
     figure = new_figure(6.4, 0.6 + 2.1 * max(1, len(drawn)))
     grid = figure.subplots(max(1, len(drawn)), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (title, names) in zip(grid, drawn.items(), strict=False):
-        for name, colour, style in zip(names, _colours(len(names)), _styles(len(names)), strict=True):
+        colours = _colours(len(names) + 1)[title == "validation" :]
+        for name, colour, style in zip(names, colours, _styles(len(names)), strict=False):
             epochs, values = zip(*history[name], strict=True) if history[name] else ((), ())
             axes.plot(epochs, values, style, color=colour, label=name, marker="o", markersize=2.5)
         axes.set_ylabel(title)

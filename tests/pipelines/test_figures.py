@@ -59,6 +59,16 @@ def test_learning_curves_have_a_panel_a_kind(tmp_path):
     assert three > 2 * one
 
 
+@pytest.mark.parametrize("order", [("train/loss", "val/loss"), ("val/loss", "train/loss")])
+def test_a_curve_has_the_colour_of_its_side_whichever_began(tmp_path, monkeypatch, order):
+    drawn = []
+    monkeypatch.setattr("pipelines.evaluation.figures.save_figure", lambda figure, path: drawn.append(figure))
+    curve = [(1, 0.5), (2, 0.4)]
+    learning_curves(dict.fromkeys((*order, "val/mean_dice"), curve), tmp_path / "curves.png")
+    lines = {line.get_label(): line.get_color() for axes in drawn[0].axes for line in axes.get_lines()}
+    assert lines == {"train/loss": BLUE, "val/loss": ORANGE, "val/mean_dice": ORANGE}
+
+
 def test_learning_curves_of_one_epoch_name_no_part_of_an_epoch(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("pipelines.evaluation.figures.save_figure", lambda figure, path: drawn.append(figure))
