@@ -93,7 +93,7 @@ def find_run(text: str | Path, root: str | Path = "runs") -> Path:
     if not found and path.is_dir():
         raise UserError(f"{path} is no run folder: it holds neither {CONFIG} nor {CROSSVAL}.")
     if not found:
-        hint = nearest(str(text), [*known, *(name.partition("/")[2] for name in known)])
+        hint = nearest(str(text), [*known, *(name.partition("/")[2] for name in known)]) or "."
         raise UserError(
             f"There is no run '{text}' in {Path(root).absolute().name}{hint}\n"
             "Give a run's name, its folder, or the id of its MLflow run."

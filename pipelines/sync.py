@@ -22,6 +22,8 @@ def sync(folder: str | Path, tracking_uri: str) -> int:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no run folder {folder}. Name one, or a folder that holds some.")
+    if not any(path.name in (UNSENT, TRACKING) for path in folder.rglob("*.json*")):
+        raise UserError(f"{folder} is no run folder and holds none. Name one, or a folder that holds some.")
     return sum(_sync_run(path.parent, tracking_uri) for path in sorted(folder.rglob(UNSENT)))
 
 

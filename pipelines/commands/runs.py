@@ -87,12 +87,15 @@ def _record(run: str, part: str) -> Any:
 
 @app.command()
 def sync(
-    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run folder, or a folder of them.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A name, folder or MLflow id, or a folder of runs.")
+    ],
 ) -> None:
     """Send to MLflow what a training could not while the server was away."""
+    from pipelines.runs import find_run
     from pipelines.sync import sync as send
 
-    sent = send(run, tracking_uri())
+    sent = send(run if Path(run).is_dir() else find_run(run), tracking_uri())
     typer.echo(
         f"{sent} record{'s were' if sent > 1 else ' was'} sent." if sent else "MLflow has everything already."
     )

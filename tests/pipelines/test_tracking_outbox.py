@@ -323,6 +323,20 @@ def test_sync_is_a_command_that_says_what_it_did(tracker, away, capsys, monkeypa
     assert history(tracker, "train/loss") == [(1, 0.5)]
 
 
+def test_sync_finds_a_run_by_its_name(tmp_path, store, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "atrium" / "short"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("bundle_root: bundles/atrium\n")
+    opened(folder, store)
+    for name, code, said in (("short", 0, "MLflow has everything"), ("shor", 1, "did you mean 'short'?")):
+        monkeypatch.setattr("sys.argv", ["cardiothorax", "sync", name])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert (ended.value.code or 0) == code
+        assert said in "".join(capsys.readouterr())
+
+
 def test_sync_makes_no_new_run_in_a_store_that_does_not_have_it(tracker, away, store):
     away()
     tracker.log_metrics({"train/loss": 0.5}, 1)
@@ -357,6 +371,9 @@ def test_sync_of_a_run_with_a_damaged_config_is_answered(tracker, away, store):
 def test_sync_of_no_folder_or_of_no_run_is_answered(tmp_path, store):
     with pytest.raises(UserError, match="There is no run folder"):
         sync(tmp_path / "nowhere", store)
+    (tmp_path / "notes.json").touch()
+    with pytest.raises(UserError, match="is no run folder and holds none"):
+        sync(tmp_path, store)
     (tmp_path / "unsent.jsonl").write_text('{"kind": "tags", "values": {}}\n')
     with pytest.raises(UserError, match=r"mlflow\.json is gone or damaged"):
         sync(tmp_path, store)
