@@ -137,7 +137,8 @@ def is_finished(run_dir: Path) -> bool:
 
 def read_tracking(run_dir: Path) -> dict:
     """Return what a run folder knows of its MLflow run (``run_id``, ``status``, …); empty when it knows nothing."""
-    return read_json(Path(run_dir) / TRACKING)
+    known = read_json(Path(run_dir) / TRACKING)
+    return known if isinstance(known.get("run_id", ""), str) else {}
 
 
 def read_json(path: Path) -> dict:

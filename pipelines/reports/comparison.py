@@ -77,6 +77,11 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
     _require_comparable(records)
     notes = [_unpaired(record) for record in records if record.content is None]
     notes += [f"{name} does not say on which code and versions it ran." for name in unknown(records)]
+    notes += [
+        f"{record.name} does not say which cases it was trained on: a shared one may be among them."
+        for record in records
+        if not record.tells_training
+    ]
     scored = [record for record in records if record.content is not None]
     pairs = [pair(records[0], other) for other in scored if other is not records[0] and records[0] in scored]
     return Comparison(records, differences(records), _side_by_side(records), pairs, notes)
@@ -206,6 +211,8 @@ def _warnings(
 def _split_differs(a: RunRecord, b: RunRecord) -> str:
     if bool(a.crossval) != bool(b.crossval):
         return "One is a cross-validation and the other is not: they trained on different cases."
+    if not (a.tells_training and b.tells_training):
+        return ""
     if a.crossval:
         same = a.crossval.get("folds_of") == b.crossval.get("folds_of")
         return "" if same else "The folds differ: the runs trained on different cases."

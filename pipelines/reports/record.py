@@ -112,6 +112,11 @@ class RunRecord:
             return any(record.trained_on(case) for record in inside)
         return case in self.split["train"] or self.groups.get(case) in self._trained_groups
 
+    @property
+    def tells_training(self) -> bool:
+        """Whether it is known which cases the weights were trained on."""
+        return all(fold.tells_training for fold in self.folds) if self.crossval else bool(self.datalist)
+
     @cached_property
     def _trained_groups(self) -> set[str]:
         return {self.groups[case] for case in self.split["train"] if case in self.groups}
@@ -146,7 +151,7 @@ def read_record(folder: Path, part: str = "val") -> RunRecord:
         folder=folder,
         results=results,
         config=_config(folder) or (folds[0].config if folds else {}),
-        datalist=read_json(folder / DATALIST),
+        datalist=_datalist(folder),
         environment=read_json(folder / ENVIRONMENT) or (dict(folds[0].environment) if folds else {}),
         crossval=crossval,
         folds=folds,
@@ -165,6 +170,16 @@ def evaluated_parts(folder: Path) -> list[str]:
 def _folds(folder: Path) -> list[Path]:
     folds = [path for path in folder.glob("fold_*") if path.name.removeprefix("fold_").isdigit()]
     return sorted(folds, key=lambda path: int(path.name.removeprefix("fold_")))
+
+
+def _datalist(folder: Path) -> dict[str, Any]:
+    """Return who was on which side; of a damaged file nobody could be said to have trained."""
+    content = read_json(folder / DATALIST)
+    sides = [content.get(side, []) for side in SPLITS]
+    listed = all(isinstance(side, list) and all(isinstance(case, dict) for case in side) for side in sides)
+    if not listed or ((folder / DATALIST).is_file() and not content):
+        raise UserError(f"{folder / DATALIST} is damaged: it does not list who trained. Use another run.")
+    return content
 
 
 def _config(folder: Path) -> dict[str, Any]:

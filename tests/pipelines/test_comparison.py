@@ -127,6 +127,13 @@ def test_a_run_that_was_evaluated_on_another_part_alone_is_told_so(runs, tmp_pat
     )
 
 
+def test_a_run_that_does_not_say_who_trained_it_is_told_so(runs):
+    (runs[1] / "datalist.json").unlink()
+    found = compared(*runs)
+    assert found.notes == ["new does not say which cases it was trained on: a shared one may be among them."]
+    assert found.pairs[0].warnings == []
+
+
 def test_a_run_that_was_not_evaluated_is_compared_in_what_it_has(runs, tmp_path):
     bare = make_run(tmp_path / "bare", lr=0.1)
     (bare / "environment.json").unlink()

@@ -176,6 +176,13 @@ def test_a_damaged_config_is_named(run):
         read_record(run)
 
 
+@pytest.mark.parametrize("content", ['{"train": [', '{"train": 3}', '{"train": ["la_001"]}'])
+def test_a_damaged_datalist_is_named_as_nobody_would_seem_to_have_trained(run, content):
+    (run / "datalist.json").write_text(content)
+    with pytest.raises(UserError, match=r"datalist\.json is damaged: it does not list who trained"):
+        read_record(run)
+
+
 def test_a_folder_of_no_known_bundle_is_refused(tmp_path):
     folder = make_run(tmp_path / "run", bundle_root="bundles/kidney")
     with pytest.raises(UserError, match="no bundle 'kidney'"):
@@ -193,8 +200,9 @@ def test_a_page_is_logged_to_the_runs_mlflow_run_where_there_is_one(store, tmp_p
     (folder / "mlflow.json").write_text(json.dumps({"run_id": run_id}))
     assert log_report(record, page, store) == f"It is an artifact of the MLflow run {run_id} as well."
     assert [artifact.path for artifact in client.list_artifacts(run_id)] == ["report.html"]
-    (folder / "mlflow.json").unlink()
-    assert log_report(record, page, store) == ""
+    for damaged in ("[", '{"run_id": 7}'):
+        (folder / "mlflow.json").write_text(damaged)
+        assert log_report(record, page, store) == ""
 
 
 def test_a_store_that_is_not_there_is_not_made(run, tmp_path):
