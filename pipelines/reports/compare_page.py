@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ VERDICTS = {
     "unclear": "too few patients",
 }
 _ARROWS = {"higher": " ↑", "lower": " ↓", "zero": " →0", None: ""}
+_NARROWEST = 20  # letters of a metric's name on one line
 _SHOWN = 15  # differences of a section in a terminal; the page has all
 
 
@@ -83,7 +85,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for pair in comparison.pairs:
         _print_pair(pair, console)
     if comparison.metrics:
-        _print_fitting(lambda stacked: _metrics_table(comparison, names, stacked), console)
+        _print_fitting(lambda room: _metrics_table(comparison, names, room), console)
+    if any((record.content or {}).get("parts") for record in comparison.records):
+        console.print("Scores of parts of the cases are on the page.")
     for section, rows in comparison.differences.items():
         _print_differences(section, rows, names, console)
 
@@ -96,7 +100,7 @@ def _print_differences(section: str, rows: Rows, names: list[str], console: Cons
         return
     table = _table(f"differs in {section}", names)
     for key, values in list(rows.items())[:_SHOWN]:
-        table.add_row(Text(key), *(Text(str(value)[:60]) for value in values))
+        table.add_row(Text(key), *(Text(_short(value)) for value in values))
     console.print(table)
     if len(rows) > _SHOWN:
         console.print(f"… and {len(rows) - _SHOWN} more in {section}, see the page.")
@@ -107,19 +111,19 @@ def _print_pair(pair: Pair, console: Console) -> None:
 
     for warning in pair.warnings:
         console.print(Text(f"Warning: {warning}", style="yellow"))
-    _print_fitting(lambda stacked: _pair_table(pair, stacked), console)
+    _print_fitting(lambda room: _pair_table(pair, room), console)
     for sentence in pair.sentences:
         console.print(Text(sentence))
 
 
-def _print_fitting(make: Callable[[bool], Table], console: Console) -> None:
-    """Print a table with intervals beside their values, or below them where that is too wide."""
-    table = make(False)
+def _print_fitting(make: Callable[[int], Table], console: Console) -> None:
+    """Print a table with intervals beside their values, or, told how wide it may be, below them."""
+    table = make(0)
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table if needed <= console.width else make(True))
+    console.print(table if needed <= console.width else make(console.width))
 
 
-def _pair_table(pair: Pair, stacked: bool) -> Table:
+def _pair_table(pair: Pair, room: int) -> Table:
     from rich.text import Text
 
     count = len(pair.cases[0])
@@ -129,23 +133,31 @@ def _pair_table(pair: Pair, stacked: bool) -> Table:
     for d in pair.scores:
         unit = d.score.unit
         label = f"{d.score.label}{f', {unit}' if unit else ''}{_ARROWS[meaning(d.score.name).better]}"
-        difference = _with_interval(d.value, d.ci95, unit, stacked)
+        difference = _with_interval(d.value, d.ci95, unit, bool(room))
         verdict = VERDICTS[d.verdict].format(a=pair.a.name, b=pair.b.name)
         cells = label, number(d.a, unit), number(d.b, unit), difference, verdict
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
-def _metrics_table(comparison: Comparison, names: list[str], stacked: bool) -> Table:
+def _metrics_table(comparison: Comparison, names: list[str], room: int) -> Table:
     from rich.text import Text
 
+    parts = {part for record in comparison.records for part in (record.content or {}).get("parts", {})}
     table = _table("metric", names, "Metrics, 95% intervals")
-    table.columns[0].no_wrap = True
+    widest = 0
     for name, values in comparison.metrics.items():
-        cells = (
-            _with_interval(m["value"], m.get("ci95"), m.get("unit"), stacked) if m else "-" for m in values
-        )
+        if name.endswith(tuple(f"_{part}" for part in parts)):
+            continue
+        cells = [
+            _with_interval(m["value"], m.get("ci95"), m.get("unit"), bool(room)) if m else "-" for m in values
+        ]
+        widest = max(widest, *(len(line) for cell in cells for line in cell.splitlines()))
         table.add_row(Text(name + _ARROWS[meaning(name).better]), *cells)
+    left = room - len(names) * (widest + 3) - 4  # for metrics' names; three for the frame of a column
+    if left >= _NARROWEST:  # intervals stay on their line, and names go on in theirs
+        for column in table.columns[1:]:
+            column.width = widest
     return table
 
 
@@ -163,3 +175,8 @@ def _table(first: str, columns: Sequence[str], title: str | None = None) -> Tabl
 def _with_interval(value: float | None, ends: Any, unit: str | None, stacked: bool) -> str:
     told = interval(ends, unit)
     return number(value, unit) + (f"\n{told}" if stacked else f" ({told})") * bool(ends)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{40}", text) else text[:60]  # of a commit what names it

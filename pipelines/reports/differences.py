@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.datasets.splits import SPLITS
-from pipelines.reports.record import RunRecord
+from pipelines.reports.record import OF_FOLDS, RunRecord
 
 Rows = dict[str, list[Any]]
 MISSING = "-"
@@ -17,8 +17,10 @@ def differences(records: Sequence[RunRecord]) -> dict[str, Rows]:
 
     Of the data everything that identifies them is told, of the split its sizes where its hash differs.
     """
+    # where one is a cross-validation, who trains is a difference of the split
+    left_out = OF_FOLDS if any(record.crossval for record in records) else ()
     sections = {
-        "config": [record.settings for record in records],
+        "config": [_without(record.settings, left_out) for record in records],
         "data": [_data(record) for record in records],
         "split": [_split(record, records[0]) for record in records],
         "code": [_part(record.environment, "git.") for record in records],
@@ -37,6 +39,10 @@ def differing(of_runs: Sequence[Mapping[str, Any]]) -> Rows:
 def unknown(records: Sequence[RunRecord]) -> list[str]:
     """Return the names of the runs that do not say what they ran on."""
     return [record.name for record in records if not record.environment]
+
+
+def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key.partition(".")[0] not in names}
 
 
 def _data(record: RunRecord) -> dict[str, Any]:

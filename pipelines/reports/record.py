@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # where a run and its data lie and are recorded; of the data, the cases count
 _PLACES = ("run_name", "run_dir", "resume", "output_dir", "dataset_dir", "cache_dir", "tracking_uri")
 _PLACES += ("experiment_name", "_meta_")
-_OF_FOLDS = ("train_cases", "val_cases")
+OF_FOLDS = ("train_cases", "val_cases")
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class RunRecord:
     @property
     def settings(self) -> dict[str, Any]:
         """The config without where things lie, nested keys joined by dots."""
-        left_out = (*_PLACES, *(_OF_FOLDS if self.crossval else ()))
-        return flattened({key: value for key, value in self.config.items() if key not in left_out})
+        return flattened({key: value for key, value in self.config.items() if key not in _PLACES})
 
     @property
     def chose_weights(self) -> bool:

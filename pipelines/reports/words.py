@@ -9,8 +9,13 @@ def number(value: float | None, unit: str | None = None) -> str:
     """Return a ratio with three decimals, a quantity with two, a count with none; "-" where it is undefined."""
     if value is None or value != value:
         return "-"
-    digits = 0 if unit == "cases" else 2 if unit else 3
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # adding 0 makes a negative zero plain
+    places = digits(unit)
+    return f"{round(value, places) + 0.0:.{places}f}"  # adding 0 makes a negative zero plain
+
+
+def digits(unit: str | None) -> int:
+    """Return how many decimals :func:`number` gives."""
+    return 0 if unit == "cases" else 2 if unit else 3
 
 
 def interval(ends: tuple[float, float] | None, unit: str | None = None) -> str:
@@ -44,7 +49,8 @@ def in_words(difference: Difference, a: str, b: str, shared: int) -> str:
     test = f" (Wilcoxon {p_value(difference.p)})" if difference.p is not None else ""
     if difference.verdict in ("noise", "unclear"):
         why = "Within noise" if difference.verdict == "noise" else "Too few patients to tell"
-        return f"{why}: {score.label} differs by {amount} in favour of {winner}, {told}{test}."
+        favour = f" in favour of {winner}" if round(gain, digits(score.unit)) else ""
+        return f"{why}: {score.label} differs by {amount}{favour}, {told}{test}."
     return f"{winner} is better by {amount} {score.label}, {told}{test}."
 
 

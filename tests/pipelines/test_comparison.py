@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 
@@ -207,8 +208,10 @@ def test_the_terminal_shows_warnings_scores_metrics_and_differences(runs, tmp_pa
     assert "Code: no difference." in printed
 
 
-def test_a_narrow_terminal_keeps_names_and_intervals_whole(tmp_path):
-    runs = [make_run(tmp_path / name, dice) for name, dice in (("a" * 20, DICE), ("b" * 20, BETTER))]
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_narrow_terminal_keeps_names_and_intervals_whole(tmp_path, count):
+    scores = {"a": DICE, "b": BETTER, "c": DICE}
+    runs = [make_run(tmp_path / (name * 20), dice) for name, dice in scores.items()][:count]
     long = "mean_absolute_volume_error_percent"
     for run in runs:
         content = json.loads((run / "metrics.json").read_text())
@@ -219,10 +222,23 @@ def test_a_narrow_terminal_keeps_names_and_intervals_whole(tmp_path):
     printed = console.file.getvalue()
     assert "…" not in printed
     assert all(len(line) <= 80 for line in printed.splitlines())
+    row, below = next(itertools.pairwise(printed[printed.index(long[:20]) :].splitlines()))
+    cells = [cell.strip() for cell in below.split("│")]
+    assert f"{row.split()[0]}{cells[1]}" in (long, f"{long}↓", f"{long} ↓")
     ends = json.loads((runs[0] / "metrics.json").read_text())["metrics"][long]["ci95"]
-    (row,) = [line for line in printed.splitlines() if f"{long} ↓" in line]
-    below = printed.splitlines()[printed.splitlines().index(row) + 1]
-    assert f"{ends[0]:.3f} to {ends[1]:.3f}" in below
+    assert cells[2] == f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+def test_a_terminal_leaves_scores_of_parts_to_the_page(runs):
+    content = json.loads((runs[0] / "metrics.json").read_text())
+    content["metrics"]["auroc_view_AP"] = content["metrics"]["mean_dice"]
+    content["parts"] = {"view_AP": {"cases": 2, "positives": 1, "metrics": {}}}
+    (runs[0] / "metrics.json").write_text(json.dumps(content))
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    print_comparison(compared(*runs), console)
+    assert "auroc_view_AP" not in console.file.getvalue()
+    assert "Scores of parts of the cases are on the page." in console.file.getvalue()
+    assert "auroc_view_AP" in to_json(compared(*runs))["metrics"]
 
 
 def test_the_page_stands_beside_the_first_run_and_says_the_same(runs):

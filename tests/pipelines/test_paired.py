@@ -154,6 +154,11 @@ def test_noise_is_called_noise():
     assert said.startswith("Within noise: Dice differs by 0.033 in favour of new, 95% interval -0.")
 
 
+def test_what_is_equal_on_average_is_in_nobodys_favour():
+    said = words([0.5] * 6, [0.6, 0.4] * 3)
+    assert said.startswith("Within noise: Dice differs by 0.000, 95% interval -0.")
+
+
 def test_few_patients_decide_nothing_whether_their_interval_holds_0_or_not():
     assert words([0.5] * 3, [0.625] * 3) == (
         "Too few patients to tell: Dice differs by 0.125 in favour of new, 95% interval 0.125 to 0.125, "
