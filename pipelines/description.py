@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.datasets.splits import SPLITS
+from pipelines.evaluation.bootstrap import caution
 from pipelines.runs import BEST, CONFIG, DATALIST, LAST, read_json
 
 DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as the run's description
@@ -48,7 +49,9 @@ def scores_table(title: str, content: Mapping[str, Any]) -> str:
         value = f"{_number(metric['value'], unit)} {unit}".strip()
         lines.append(f"| {name} |{_GAP}{value} |{_GAP}{interval or '-'} |")
     rest = len(content["metrics"]) - _ROWS
-    return "\n".join([*lines, *([f"\n{rest} more among the metrics."] if rest > 0 else [])])
+    below = [f"{rest} more among the metrics."] if rest > 0 else []
+    below += filter(None, [caution(count, "case")])
+    return "\n".join(lines + ["\n" + " ".join(below)] * bool(below))
 
 
 def usage(run_dir: str | Path) -> str:

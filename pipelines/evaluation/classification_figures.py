@@ -98,7 +98,7 @@ def confusion_figure(cases: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         counts = np.zeros((2, 2), dtype=int)
         np.add.at(counts, (cases["label"].astype(int), cases[f"decision_{point}"].astype(int)), 1)
         shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.4)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=2.2)
         for (row, column), count in np.ndenumerate(counts):
             axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center")
         axes.set_xticks((0, 1), ("negative", "positive"))

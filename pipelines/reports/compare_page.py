@@ -70,7 +70,7 @@ def case_figure(pair: Pair) -> Picture | None:
     unit = f" ({score.unit})" if score.unit else ""
     axes.set_xlabel(f"{pair.a.name}: {score.label}{unit}", parse_math=False)
     axes.set_ylabel(f"{pair.b.name}: {score.label}{unit}", parse_math=False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="best")
     side = "below" if lower else "above"
     return figure_picture(figure, f"A dot a case; {side} the line {pair.b.name} is better in {score.label}")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # where a run and its data lie and are recorded; of the data, the cases count
 _PLACES = ("run_name", "run_dir", "resume", "output_dir", "dataset_dir", "cache_dir", "tracking_uri")
-_PLACES += ("experiment_name", "_meta_")
+_PLACES += ("experiment_name", "tracker", "_meta_")
 OF_FOLDS = ("train_cases", "val_cases")
 
 

@@ -57,10 +57,12 @@ def test_code_versions_and_nested_settings_that_differ_are_told(runs):
     (runs[1] / "environment.json").write_text(json.dumps(other))
     with open(runs[1] / "config.yaml", "a") as file:
         file.write("loss: {_target_: DiceLoss, batch: true}\n")
+        file.write("tracker: {tags: {fold: '1'}}\n")  # where it is recorded is no part of the recipe
     found = compared(*runs).differences
     assert found["code"] == {"git.commit": ["a" * 40, "e" * 40]}
     assert found["environment"] == {"version.torch": ["2.13.0", "2.14.0"]}
     assert found["config"]["loss.batch"] == ["-", True]
+    assert "tracker.tags.fold" not in found["config"]
 
 
 def test_cases_are_paired_by_name_whatever_their_order(tmp_path):
@@ -184,6 +186,8 @@ def test_a_damaged_cross_validation_is_not_taken_for_a_training(tmp_path, conten
 
 def test_a_cross_validation_and_a_training_say_that_their_splits_differ(runs, tmp_path):
     five = make_crossval(tmp_path / "five", [DICE[:4], DICE[4:]])
+    with open(runs[1] / "config.yaml", "a") as file:
+        file.write("train_cases: 16\n")  # told as a difference of the split
     found = compared(five, runs[1])
     assert found.pairs[0].warnings == [
         "One is a cross-validation and the other is not: they trained on different cases."

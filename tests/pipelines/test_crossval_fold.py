@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 import time
 
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 
 from pipelines.crossval import processes
 from pipelines.crossval.fold import run_fold
@@ -263,3 +265,17 @@ def test_a_fold_that_is_asked_to_stop_gets_a_polite_request(tmp_path, monkeypatc
     fold.stop()
     fold.wait()
     assert ended(fold) == 130
+
+
+def test_a_fold_whose_cross_validation_was_killed_stops_as_a_training_is_stopped():
+    stand_in = (
+        "import time\nfrom pipelines.crossval import fold\n"
+        "fold.run_fold = lambda job: (print(job['run_dir'], flush=True), time.sleep(300))\nfold.main()"
+    )
+    command = [sys.executable, "-c", stand_in]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as fold:
+        fold.stdin.write(b'{"run_dir": "x"}\n')
+        fold.stdin.flush()
+        assert fold.stdout.readline() == b"x\n"
+        fold.stdin.close()  # as the system does when the parent is gone, even by SIGKILL
+        assert fold.wait(timeout=60) == 130
