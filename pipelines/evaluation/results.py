@@ -166,7 +166,7 @@ def read_results(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], pd.Dat
 
 
 def print_results(folder: str | os.PathLike[str], console: Console) -> None:
-    """Print the metrics of ``folder``: value, 95% interval, unit, and how many cases count where not all do.
+    """Print the metrics of ``folder``: value, unit, 95% interval, and how many cases count where not all do.
 
     Of a cross-validation also the standard deviation over the folds. A ``baseline_<metric>`` stands beside its metric,
     and parts of the cases in a table of their own.
@@ -174,37 +174,45 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
     Raises:
         UserError: as ``read_results``.
     """
-    from rich.table import Column, Table
+    from rich import box
+    from rich.table import Table
     from rich.text import Text
 
     content, cases = read_results(folder)
     title = Text(f"{content['bundle']}: {len(cases)} case{'s' * (len(cases) != 1)}")
-    table = Table(Column("metric", no_wrap=True), title=title, title_justify="left")
-    metrics = content["metrics"]
+    metrics, parts = content["metrics"], content.get("parts", {})
     folds = any("folds" in metric for metric in metrics.values())
     baselines = {name: metrics[key] for name in metrics if (key := f"baseline_{name}") in metrics}
-    headers = ["value", "95% interval", *(["fold sd"] if folds else []), *(["baseline"] if baselines else [])]
+    counted = {
+        name: metric["cases"]
+        for name, metric in metrics.items()
+        if metric.get("cases", len(cases)) != len(cases)
+    }
+    headers = [
+        "value",
+        "",
+        "95% interval",
+        *(["fold sd"] if folds else []),
+        *(["baseline"] if baselines else []),
+    ]
+    headers += ["cases"] if counted else []
+    # without lines between columns, so that it fits 80 of them
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", padding=0)
+    table.add_column("metric", no_wrap=True)
     for header in headers:
-        table.add_column(header, justify="right", no_wrap=header in ("fold sd", "baseline"))
-    table.add_column("")
-    parts = content.get("parts", {})
+        table.add_column(header, justify="right" if header else "left", no_wrap=True)
     for name, metric in metrics.items():
-        if name.startswith("baseline_") and name.removeprefix("baseline_") in baselines:
+        if name.removeprefix("baseline_") in baselines and name.startswith("baseline_"):
             continue
         if any(name.endswith(f"_{part}") for part in parts):
             continue  # the table of parts has it
-        unit, counted = metric.get("unit"), metric.get("cases", len(cases))
-        interval = " to ".join(_number(end, unit) for end in metric.get("ci95") or ())
-        note = "" if counted == len(cases) else f"({counted} of {len(cases)} cases)"
-        spread = [_number(metric.get("folds", {}).get("sd"), unit)] if folds else []
-        table.add_row(
-            Text(name),
-            _number(metric["value"], unit),
-            interval or "-",
-            *spread,
-            *([_number(baselines[name]["value"], unit) if name in baselines else ""] if baselines else []),
-            f"{unit or ''} {note}".strip(),
-        )
+        unit = metric.get("unit")
+        cells = [_number(metric["value"], unit), "" if unit in (None, "cases") else unit]
+        cells.append(" to ".join(_number(end, unit) for end in metric.get("ci95") or ()) or "-")
+        cells += [_number(metric.get("folds", {}).get("sd"), unit)] if folds else []
+        cells += [_number(baselines[name]["value"], unit) if name in baselines else ""] if baselines else []
+        cells += [str(counted.get(name, ""))] if counted else []
+        table.add_row(Text(name), *cells)
     console.print(table)
     if few := caution(len(cases), "case"):
         console.print(few)
@@ -213,8 +221,9 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
 
 
 def _number(value: float | None, unit: str | None) -> str:
-    """Format for people: ratios with three decimals, quantities with two, "-" for what is undefined."""
-    return "-" if value is None else f"{value:.{2 if unit else 3}f}"
+    """Format for people: ratios with three decimals, quantities two, counts none, "-" for what is undefined."""
+    digits = 0 if unit == "cases" else 2 if unit else 3
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _plain(content: Any) -> Any:
