@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.datasets.splits import SPLITS
 from pipelines.evaluation.bootstrap import caution
-from pipelines.runs import BEST, CONFIG, DATALIST, LAST, read_json
+from pipelines.runs import BEST, CONFIG, CROSSVAL, DATALIST, LAST, read_json
 
 DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as the run's description
 _ROWS = 12  # scores shown of an evaluation; the others are a click away
@@ -21,7 +21,13 @@ def describe(run_dir: str | Path) -> str:
     A file that is missing or damaged costs the lines that need it. No path of the machine is told.
     """
     run_dir = Path(run_dir)
-    config, datalist = _config(run_dir), read_json(run_dir / DATALIST)
+    config, datalist, crossval = (
+        _config(run_dir),
+        read_json(run_dir / DATALIST),
+        read_json(run_dir / CROSSVAL),
+    )
+    if crossval:
+        return _describe_crossval(run_dir, config, crossval)
     # the UI shows about four lines of it until it is unfolded: what one looks for comes first
     parts = [_headline(run_dir, config), "\n".join(_facts(config, datalist))]
     for folder in (run_dir, *sorted(p for p in run_dir.iterdir() if p.is_dir())):
@@ -31,6 +37,19 @@ def describe(run_dir: str | Path) -> str:
             parts.append(scores_table(f"Evaluation of {name}", content))
     if (run_dir / BEST).is_file():
         parts.append(usage(run_dir))
+    return "\n\n".join(parts)
+
+
+def _describe_crossval(run_dir: Path, config: Mapping[str, Any], crossval: Mapping[str, Any]) -> str:
+    content, dataset = read_json(run_dir / "metrics.json"), crossval.get("dataset", {})
+    data = f"{dataset.get('dir')}, {dataset.get('cases')} cases (split {str(crossval.get('hash'))[:8]})"
+    title = f"**{_title(config)}**: cross-validation in {crossval.get('folds')} folds"
+    scored = content.get("metrics")
+    if scored:
+        name, metric = next(iter(scored.items()))
+        title += f", {name} {_number(metric['value'], metric.get('unit') or '')}"
+    parts = [title, f"- Data: {data}\n{_recipe(config)}"]
+    parts += [scores_table("Held out by their fold", content), usage(run_dir)] if scored else []
     return "\n\n".join(parts)
 
 
@@ -59,6 +78,11 @@ def usage(run_dir: str | Path) -> str:
     run_dir = Path(run_dir)
     bundle = Path(str(_config(run_dir).get("bundle_root", "bundles/BUNDLE"))).name
     command = f"python -m pipelines predict {bundle} FILES --out predictions --ckpt_path"
+    elsewhere = (
+        f"Elsewhere: put the artifacts `{BEST}` and `{CONFIG}` of this run into one folder, and name that."
+    )
+    if (run_dir / CROSSVAL).is_file():
+        elsewhere = "The networks of all folds answer together; each is in the run of its fold."
     return "\n".join(
         [
             "### Use the weights",
@@ -67,7 +91,7 @@ def usage(run_dir: str | Path) -> str:
             f"{command} runs/{bundle}/{run_dir.name}",
             "```",
             "",
-            f"Elsewhere: put the artifacts `{BEST}` and `{CONFIG}` of this run into one folder, and name that.",
+            elsewhere,
             "For research. Not a medical device.",
         ]
     )
@@ -86,9 +110,12 @@ def _facts(config: Mapping[str, Any], datalist: Mapping[str, Any]) -> Iterator[s
         counts = ", ".join(f"{len(datalist.get(part, ()))} {part}" for part in SPLITS)
         name, digest = Path(str(datalist.get("dataset_dir"))).name, str(datalist.get("hash"))[:8]
         yield f"- Data: {name}, {counts} (split {digest})"
+    yield _recipe(config)
+
+
+def _recipe(config: Mapping[str, Any]) -> str:
     recipe = [f"{name} {config[name]}" for name in ("lr", "batch_size", "seed") if name in config]
-    epochs = f"{config.get('max_epochs')} epochs"
-    yield f"- Recipe: {', '.join([epochs, *recipe])}"
+    return ", ".join([f"- Recipe: {config.get('max_epochs')} epochs", *recipe])
 
 
 def _best(run_dir: Path) -> tuple[float, int] | None:

@@ -219,29 +219,35 @@ class RunTracker(MLFlowHandler):
         """Open the run of the folder for as long as the block lasts, and leave it in the state it had.
 
         The folder keeps that state meanwhile: an evaluation that is killed, or two at once, must not make a finished
-        training an unfinished one.
+        training an unfinished one. The run keeps the time when it ended, so that its duration stays the training's.
         """
         status = read_tracking(self.run_dir).get("status", "FINISHED")
         self.outbox.connect(needed=not self._may_be_away())
+        ended = self.cur_run.info.end_time if self.cur_run is not None else None
         self.outbox.record("status", status="RUNNING")
         try:
             yield self
         finally:
-            self.end(status)
+            self.end(status, ended)
 
-    def end(self, status: str) -> None:
-        """Mark the run as FINISHED, FAILED or KILLED and stop watching the system."""
+    def end(self, status: str, ended: int | None = None) -> None:
+        """Mark the run as FINISHED, FAILED or KILLED and stop watching the system.
+
+        Args:
+            status: how it ended.
+            ended: when, in ms since 1970; None is now.
+        """
         if self._monitor is not None:
             self._monitor.finish()
             self._monitor = None
-        self._set_status(status)
+        self._set_status(status, ended)
         if self.outbox.journal.pending and not self.outbox.flush():
             command = f"python -m pipelines sync {self.run_dir}"
             logger.warning("MLflow does not have all of this run. When it answers again: %s", command)
         self._dispose_sqlite_store()
 
-    def _set_status(self, status: str) -> None:
+    def _set_status(self, status: str, ended: int | None = None) -> None:
         # the run folder first: it must know how its run ended even when the store does not answer
         content = {"run_id": self.run_id, "experiment": self.experiment_name, "status": status}
         write_json(self.run_dir / TRACKING, content)
-        self.outbox.record("status", status=status)
+        self.outbox.record("status", status=status, **({"time": ended} if ended else {}))

@@ -20,6 +20,7 @@ from pipelines.crossval.pooled import pool
 from pipelines.crossval.record import forget_broken_off, recorded
 from pipelines.crossval.story import Story
 from pipelines.datasets.datalist import Case
+from pipelines.description import DESCRIPTION, describe
 from pipelines.errors import UserError
 from pipelines.evaluation.results import print_results
 from pipelines.evaluation.run import log_results
@@ -193,7 +194,9 @@ def _run(whole: CrossValidation, jobs: int, threads: int) -> None:
 
             processes.run_side_by_side(left, jobs, start, story.end)
         pool(whole.folder, run_dirs, whole.bundle, whole.plan, whole.cases)
-        log_results(tracker, whole.folder, "crossval")
+        found = tracker.log_datasets({"crossval": whole.cases}, whole.config["dataset_dir"])
+        log_results(tracker, whole.folder, "crossval", found["crossval"])
+        tracker.log_tags({DESCRIPTION: describe(whole.folder)})
 
 
 def _prepare_images(whole: CrossValidation) -> None:

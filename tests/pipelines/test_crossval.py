@@ -86,6 +86,9 @@ def assert_recorded(folder, uri, score, value):
     assert parent.data.tags["split.hash"] == plan["hash"]
     found = {path.path for path in client.list_artifacts(parent.info.run_id)}
     assert {"crossval.json", "config.yaml", "evaluation"} <= found
+    assert "cross-validation in 2 folds" in parent.data.tags["mlflow.note.content"]
+    (dataset,) = parent.inputs.dataset_inputs
+    assert (dataset.dataset.digest, dataset.tags[0].value) == (plan["dataset"]["hash"][:8], "crossval")
     children = client.search_runs(
         [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     )

@@ -69,6 +69,26 @@ def test_a_damaged_or_missing_file_costs_its_lines_alone(run_dir, name, damage):
     assert len(describe(run_dir)) > 100
 
 
+def test_a_cross_validation_tells_its_folds_and_what_they_held_out(run_dir):
+    (run_dir / "datalist.json").unlink()
+    crossval = {"folds": 5, "hash": "0123456789", "dataset": {"dir": "Task02_Heart", "cases": 4}}
+    (run_dir / "crossval.json").write_text(json.dumps(crossval))
+    evaluated(run_dir / "fold_1", {"mean_dice": {"value": 0.5}})
+    assert "###" not in describe(run_dir)  # nothing is pooled yet
+    evaluated(run_dir, {"mean_dice": {"value": 0.9, "ci95": [0.88, 0.92], "unit": None}})
+    text = describe(run_dir)
+    assert text.splitlines()[:4] == [
+        "**atrium: Left atrium in cardiac MRI**: cross-validation in 5 folds, mean_dice 0.900",
+        "",
+        "- Data: Task02_Heart, 4 cases (split 01234567)",
+        "- Recipe: 30 epochs, lr 0.001, batch_size 16, seed 0",
+    ]
+    assert "### Held out by their fold: 4 cases" in text
+    assert "4 cases are few" in text
+    assert "fold_1" not in text
+    assert "The networks of all folds answer together" in text
+
+
 def test_a_run_without_weights_says_nothing_of_their_use(run_dir):
     shutil.rmtree(run_dir)
     run_dir.mkdir()

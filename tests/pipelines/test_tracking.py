@@ -100,6 +100,14 @@ def test_an_evaluation_leaves_the_run_in_the_state_it_had(tracker, status):
     assert stored(tracker).info.status == read_tracking(tracker.run_dir)["status"] == status
 
 
+def test_an_evaluation_leaves_a_run_its_duration(tracker, store):
+    tracker.end("FINISHED", 1_000)
+    with RunTracker(tracker.run_dir, "atrium", store).rejoined():
+        pass
+    run = stored(tracker)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", 1_000)
+
+
 def test_a_parameter_of_a_resumed_run_that_changed_becomes_a_tag(tracker):
     tracker.log_parameters({"max_epochs": 3, "planes": [0, 1], "run_name": None})
     tracker.log_parameters({"max_epochs": 5, "planes": [0, 1], "run_name": None, "new": 1})
