@@ -1,0 +1,94 @@
+"""Train the plain MONAI bundle of the atrium's recipe for a number of minutes and score it on cases.
+
+    python scripts/peers/plain_minutes.py DIR 10 la_017,la_018 OUT
+
+It is ``pipelines/benchmarks/plain.py`` until the time is over, from the start of Python until the weights are written.
+The slices are those that the bundle visits in its first epoch, in new batches each epoch. The learning rate is
+constant, as it is there. ``evaluate.yaml`` scores the last weights.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()  # before what takes long to import
+
+from collections.abc import Iterator, Sequence  # noqa: E402 (see above)
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from bundle_minutes import arguments, score  # noqa: E402
+from ignite.engine import Events  # noqa: E402
+from monai.data import DataLoader  # noqa: E402
+from monai.utils import set_determinism  # noqa: E402
+
+from pipelines.benchmarks.bundle import training  # noqa: E402
+from pipelines.benchmarks.plain import plain_trainer  # noqa: E402
+from pipelines.registry import get_bundle  # noqa: E402
+
+ENDING = 2.0  # seconds, to write the weights
+
+
+class Reshuffled:
+    """Batches of what an epoch of the bundle visits, drawn anew each time; those of a plane have one size.
+
+    Args:
+        dataset: of dictionaries with an ``image``.
+        batches: positions, each batch of one size.
+    """
+
+    def __init__(self, dataset: Sequence[dict], batches: Sequence[list[int]]) -> None:
+        self.generator = np.random.default_rng(0)
+        self.batches, self.sizes = batches, [tuple(dataset[batch[0]]["image"].shape) for batch in batches]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        drawn = []
+        for size in set(self.sizes):
+            alike = [batch for batch, its in zip(self.batches, self.sizes, strict=True) if its == size]
+            order = self.generator.permutation([position for batch in alike for position in batch]).tolist()
+            drawn += [[order.pop() for _ in batch] for batch in alike]
+        return (drawn[k] for k in self.generator.permutation(len(drawn)))
+
+
+def train(folder: Path, dataset_dir: Path, minutes: float) -> dict[str, float]:
+    """Train the plain bundle and return what it took."""
+    set_determinism(0)
+    objects = training(get_bundle("atrium"), folder, dataset_dir, 0)
+    images = 16 * len(objects.component("train#trainer").data_loader)
+    trainer = plain_trainer(objects, images, folder)
+    old = trainer.data_loader
+    trainer.data_loader = DataLoader(
+        old.dataset, batch_sampler=Reshuffled(old.dataset.data, list(old.batch_sampler))
+    )
+    trainer.state.max_epochs = 100_000
+
+    def stop_in_time() -> None:
+        if time.monotonic() - STARTED + ENDING > 60 * minutes:
+            trainer.terminate()
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, stop_in_time)
+    trainer.run()
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    torch.save(trainer.network.state_dict(), folder / "run/model.pt")
+    count = trainer.state.iteration
+    return {
+        "batches": count,
+        "epochs": count / len(trainer.data_loader),
+        "seconds": time.monotonic() - STARTED,
+    }
+
+
+def main() -> None:
+    """Train and score."""
+    given = arguments(__doc__.splitlines()[0]).parse_args()
+    given.output_dir.mkdir(parents=True, exist_ok=True)
+    took = train(given.output_dir, given.dataset_dir, given.minutes)
+    score(given.output_dir, given.dataset_dir, given.cases, took)
+
+
+if __name__ == "__main__":
+    main()

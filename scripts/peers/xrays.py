@@ -1,0 +1,63 @@
+"""Milliseconds to read a chest X-ray as this project does: from the file, as ``prepare`` does, or prepared.
+
+    python scripts/peers/xrays.py file|prepare|training DIR [--files 160]
+
+``file`` is one ``read_xray_reduced`` after the other. ``prepare`` is what ``python -m pipelines prepare`` calls, with
+one process and into an empty folder. ``training`` is the loader of `bundles/pneumonia/train.yaml` and its augmentation,
+from images that were prepared before. To be run by ``turns.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from side import answer
+
+from pipelines.benchmarks.bundle import scratch, training
+from pipelines.prepare import prepare
+from pipelines.readers.xray import find_images, read_xray_reduced
+from pipelines.registry import get_bundle
+
+SIZE = 224
+
+
+def of_training(folder: Path, dataset_dir: Path, files: int) -> Callable[[], object]:
+    """Return what loads and augments ``files`` images of a training."""
+    given = {"train_cases": files, "val_cases": 16, "cache_dir": str(folder / "cache")}
+    trainer = training(get_bundle("pneumonia"), folder, dataset_dir, files, **given).component(
+        "train#trainer"
+    )
+    return lambda: [trainer.prepare_batch(batch, trainer.state.device) for batch in trainer.data_loader]
+
+
+def main() -> None:
+    """Find the files and answer."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("way", choices=["file", "prepare", "training"])
+    parser.add_argument("dataset_dir", type=Path)
+    parser.add_argument("--files", type=int, default=160)
+    given = parser.parse_args()
+    items = find_images([given.dataset_dir / "stage_2_train_images"])[: given.files]
+
+    def prepared() -> None:
+        with tempfile.TemporaryDirectory() as cache:
+            prepare(items, cache, SIZE, workers=1)
+
+    with scratch() as folder:
+        ways = {"file": lambda: [read_xray_reduced(item.path, SIZE) for item in items], "prepare": prepared}
+        work = ways.get(given.way) or of_training(folder, given.dataset_dir, given.files)
+
+        def measure() -> float:
+            started = time.perf_counter()
+            work()
+            return 1000 * (time.perf_counter() - started) / len(items)
+
+        answer(measure)
+
+
+if __name__ == "__main__":
+    main()
