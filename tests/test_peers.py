@@ -11,8 +11,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-
-from tests.test_project import ROOT, imported_packages
+from test_project import ROOT, imported_packages
 
 PEERS = {"torchio", "torchxrayvision", "nnunetv2"}
 SCRIPTS = ROOT / "scripts/peers"
