@@ -44,7 +44,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write ``content`` to ``path`` as indented JSON, whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """Return ``content`` as indented JSON; NaN and infinity are refused."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

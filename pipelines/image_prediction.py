@@ -7,14 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from monai.transforms import Compose
 from torch import nn
 
-from pipelines.datasets.draws import plain_tensors
 from pipelines.ensemble import members
 from pipelines.errors import UserError
 from pipelines.predict import Prediction, result_record
@@ -25,6 +24,14 @@ if TYPE_CHECKING:
 
 Element = TypeVar("Element")
 Finished = tuple[ImageInput, "Future[Any]"]
+
+
+class Read(NamedTuple):
+    """An X-ray, its picture for people (rows, columns) uint8, and what the network sees of it, (1, size, size)."""
+
+    xray: Xray
+    picture: np.ndarray
+    image: torch.Tensor
 
 
 class ImageTask(Protocol):
@@ -92,7 +99,8 @@ class ImagePrediction(Prediction):
     def run(self) -> None:
         """Predict every input, see :meth:`~pipelines.predict.Prediction.predict_each`."""
         items = find_images(self.inputs)
-        pool = ThreadPoolExecutor(self.threads)
+        # one thread of OpenMP's each: more would wait for one another, and keep the network from the processor
+        pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         try:
             self.predict_each(items, self._one_by_one(self.predicted(items, pool)))
         finally:
@@ -115,16 +123,18 @@ class ImagePrediction(Prediction):
 
         return predict_one
 
-    def _read(self, item: ImageInput) -> tuple[Xray, np.ndarray]:
+    def _read(self, item: ImageInput) -> Read:
         if item.problem:
             raise UserError(item.problem)
-        return read_xray_shown(item.path, self.size, self.shown)
+        xray, picture = read_xray_shown(item.path, self.size, self.shown)
+        image = self.preprocessing({"image": torch.from_numpy(xray.pixels)[None]})["image"]
+        return Read(xray, picture, image.as_subclass(torch.Tensor))
 
     def _inferred(self, batch: Sequence[Finished], pool: ThreadPoolExecutor) -> list[Finished]:
         """Run the network on what of a batch could be read, and let threads do the rest of the work."""
         read = [future.result() for _, future in batch if future.exception() is None]
         try:
-            answers = deque(self._infer([xray for xray, _ in read]) if read else [])
+            answers = deque(self._infer([one.image for one in read]) if read else [])
         except Exception as error:  # of this batch alone: each of its cases tells it
             return [(item, _failed(future.exception() or error)) for item, future in batch]
         return [
@@ -136,17 +146,14 @@ class ImagePrediction(Prediction):
         ]
 
     @torch.inference_mode()
-    def _infer(self, xrays: Sequence[Xray]) -> Sequence[Any]:
-        with plain_tensors():
-            samples = [self.preprocessing({"image": torch.from_numpy(x.pixels)[None]}) for x in xrays]
-        images = torch.stack([sample["image"] for sample in samples]).to(self.device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return list(zip(*(self.task.infer(model, images) for model in members(self.network)), strict=True))
+    def _infer(self, images: Sequence[torch.Tensor]) -> Sequence[Any]:
+        batch = torch.stack(images).to(self.device).contiguous(memory_format=torch.channels_last)
+        return list(zip(*(self.task.infer(model, batch) for model in members(self.network)), strict=True))
 
     def _finish(
         self, item: ImageInput, read: Future[Any], outputs: Sequence[Any]
     ) -> tuple[dict[str, Any], bytes]:
-        xray, picture = read.result()
+        xray, picture, _ = read.result()
         result, warnings = self.task.measure(outputs, xray)
         overlay = io.BytesIO()
         self.task.draw(picture, outputs, result, item.case).save(overlay, format="PNG", compress_level=1)

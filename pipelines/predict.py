@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines.errors import UserError
-from pipelines.files import atomic_path, write_json
+from pipelines.files import atomic_path, json_text
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +156,8 @@ def _predict_into(
         target = _free_target(out_dir, item)
         with _replaced_folder(target) as folder:
             record = predict_one(item, folder)
-            write_json(folder / "result.json", record)
+            # the folder is moved as a whole, so the file need not be
+            (folder / "result.json").write_text(json_text(record), encoding="utf-8")
         return {"status": "done", **_flat(record["result"]), "warnings": "; ".join(record["warnings"])}
     except UserError as error:
         return {"status": "failed", "reason": _one_line(error)}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -87,6 +88,19 @@ def test_predict_hands_inputs_and_options_to_the_bundle(monkeypatch):
         (config, {"dataset_dir": ["a"], "output_dir": "o", "ckpt_path": ["w.pt"], "device": "cpu"}),
         (config, {"dataset_dir": ["a"], "output_dir": "o", "engine": "openvino"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "before", "after"),
+    [("pneumonia", None, "1000"), ("pneumonia", "7", "7"), ("atrium", None, None)],
+)
+def test_threads_wait_asleep_where_xrays_are_read_beside_the_network(monkeypatch, bundle, before, after):
+    monkeypatch.setenv("GOMP_SPINCOUNT", before or "")
+    if before is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setattr("pipelines.launch.run_bundle", lambda *_, **__: None)
+    command(monkeypatch, "predict", bundle, "a.dcm", "--out", "out")
+    assert os.environ.get("GOMP_SPINCOUNT") == after
 
 
 def test_predict_hands_settings_of_the_bundle_on_wherever_they_stand(monkeypatch, capsys):
