@@ -137,9 +137,7 @@ def _without_randomness(objects: BundleObjects, indices: Sequence[int]) -> list[
     """Return samples of the bundle's training set before its random transforms."""
     dataset = copy.copy(objects.component("train#trainer").data_loader.dataset)
     dataset.transform = None
-    fixed = (
-        [] if hasattr(dataset, "volumes") else objects.component("deterministic_transforms")
-    )  # volumes have had them
-    transform = Compose(fixed)
+    volumes = hasattr(dataset, "volumes")  # they have had their transforms
+    transform = Compose([] if volumes else objects.component("deterministic_transforms"))
     samples = (transform(dataset[index]) for index in indices)
     return [{key: sample[key].float() for key in ("image", "label")} for sample in samples]
