@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.datasets.splits import SPLITS
 from pipelines.evaluation.bootstrap import caution
+from pipelines.evaluation.numbers import number
 from pipelines.runs import BEST, CONFIG, CROSSVAL, DATALIST, LAST, read_json
 
 DESCRIPTION = "mlflow.note.content"  # the tag that the UI shows as the run's description
@@ -47,7 +48,7 @@ def _describe_crossval(run_dir: Path, config: Mapping[str, Any], crossval: Mappi
     scored = content.get("metrics")
     if scored:
         name, metric = next(iter(scored.items()))
-        title += f", {name} {_number(metric['value'], metric.get('unit') or '')}"
+        title += f", {name} {number(metric['value'], metric.get('unit') or '')}"
     parts = [title, f"- Data: {data}\n{_recipe(config)}"]
     parts += [scores_table("Held out by their fold", content), usage(run_dir)] if scored else []
     return "\n\n".join(parts)
@@ -64,8 +65,8 @@ def scores_table(title: str, content: Mapping[str, Any]) -> str:
     ]
     for name, metric in list(content["metrics"].items())[:_ROWS]:
         unit = metric.get("unit") or ""
-        interval = " to ".join(_number(end, unit) for end in metric.get("ci95") or ())
-        value = f"{_number(metric['value'], unit)} {unit}".strip()
+        interval = " to ".join(number(end, unit) for end in metric.get("ci95") or ())
+        value = f"{number(metric['value'], unit)} {unit}".strip()
         lines.append(f"| {name} |{_GAP}{value} |{_GAP}{interval or '-'} |")
     rest = len(content["metrics"]) - _ROWS
     below = [f"{rest} more among the metrics."] if rest > 0 else []
@@ -149,7 +150,3 @@ def _config(run_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}
-
-
-def _number(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.{2 if unit else 3}f}"

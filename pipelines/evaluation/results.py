@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.evaluation.bootstrap import bootstrap_ci, caution, defined, percentiles, resampled
+from pipelines.evaluation.numbers import number
 from pipelines.evaluation.parts import print_parts
 from pipelines.files import sha256_file, write_json, write_text
 
@@ -207,10 +208,10 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
         if any(name.endswith(f"_{part}") for part in parts):
             continue  # the table of parts has it
         unit = metric.get("unit")
-        cells = [_number(metric["value"], unit), "" if unit in (None, "cases") else unit]
-        cells.append(" to ".join(_number(end, unit) for end in metric.get("ci95") or ()) or "-")
-        cells += [_number(metric.get("folds", {}).get("sd"), unit)] if folds else []
-        cells += [_number(baselines[name]["value"], unit) if name in baselines else ""] if baselines else []
+        cells = [number(metric["value"], unit), "" if unit in (None, "cases") else unit]
+        cells.append(" to ".join(number(end, unit) for end in metric.get("ci95") or ()) or "-")
+        cells += [number(metric.get("folds", {}).get("sd"), unit)] if folds else []
+        cells += [number(baselines[name]["value"], unit) if name in baselines else ""] if baselines else []
         cells += [str(counted.get(name, ""))] if counted else []
         table.add_row(Text(name), *cells)
     console.print(table)
@@ -218,12 +219,6 @@ def print_results(folder: str | os.PathLike[str], console: Console) -> None:
         console.print(few)
     if parts:
         print_parts(parts, console)
-
-
-def _number(value: float | None, unit: str | None) -> str:
-    """Format for people: ratios with three decimals, quantities two, counts none, "-" for what is undefined."""
-    digits = 0 if unit == "cases" else 2 if unit else 3
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _plain(content: Any) -> Any:

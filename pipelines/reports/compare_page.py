@@ -12,11 +12,12 @@ import numpy as np
 
 from pipelines.evaluation.figures import BLUE, GREY, ORANGE, new_figure, tidy
 from pipelines.evaluation.meanings import meaning
+from pipelines.evaluation.numbers import number
 from pipelines.evaluation.paired import FEWEST
 from pipelines.reports.comparison import Comparison, Pair
 from pipelines.reports.differences import Rows
 from pipelines.reports.page import Picture, figure_picture, write_page
-from pipelines.reports.words import interval, number
+from pipelines.reports.words import interval
 
 if TYPE_CHECKING:
     from rich.console import Console

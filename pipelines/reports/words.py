@@ -1,21 +1,9 @@
-"""A paired difference in plain words, and numbers as people read them."""
+"""A paired difference in plain words."""
 
 from __future__ import annotations
 
+from pipelines.evaluation.numbers import digits, number
 from pipelines.evaluation.paired import Difference
-
-
-def number(value: float | None, unit: str | None = None) -> str:
-    """Return a ratio with three decimals, a quantity with two, a count with none; "-" where it is undefined."""
-    if value is None or value != value:
-        return "-"
-    places = digits(unit)
-    return f"{round(value, places) + 0.0:.{places}f}"  # adding 0 makes a negative zero plain
-
-
-def digits(unit: str | None) -> int:
-    """Return how many decimals :func:`number` gives."""
-    return 0 if unit == "cases" else 2 if unit else 3
 
 
 def interval(ends: tuple[float, float] | None, unit: str | None = None) -> str:

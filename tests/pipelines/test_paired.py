@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from pipelines.errors import UserError
+from pipelines.evaluation.numbers import number
 from pipelines.evaluation.paired import SCORES, paired_difference, paired_differences, signed_rank_p
-from pipelines.reports.words import in_words, number
+from pipelines.reports.words import in_words
 
 DICE, HD95, AUROC = (next(s for s in SCORES if s.label == label) for label in ("Dice", "HD95", "AUROC"))
 
