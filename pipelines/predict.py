@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import uuid4
 
 from pipelines.errors import UserError
 from pipelines.files import atomic_path, json_text
@@ -182,8 +183,8 @@ def _writable_folder(path: Path) -> Path:
 def _free_target(out_dir: Path, item: CaseInput) -> Path:
     """Return the case's folder, once it is sure that nothing but a result of ours would be replaced."""
     target = out_dir / item.case
-    source = item.path.resolve()
-    inside = target.resolve() == source or target.resolve() in source.parents
+    source, resolved = item.path.resolve(), target.resolve()
+    inside = resolved == source or resolved in source.parents
     if inside or (target.exists() and not (target / "result.json").is_file()):
         raise UserError(f"{target} exists and is no result that could be replaced; choose another --out")
     return target
@@ -192,10 +193,9 @@ def _free_target(out_dir: Path, item: CaseInput) -> Path:
 @contextmanager
 def _replaced_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of ``target`` once the block has ended well."""
-    workspace = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
+    new, old = (target.with_name(f".tmp-{uuid4().hex}") for _ in range(2))
+    new.mkdir()
     try:
-        new, old = workspace / "new", workspace / "old"
-        new.mkdir()
         yield new
         if target.exists():
             target.rename(old)
@@ -205,8 +205,11 @@ def _replaced_folder(target: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(target)
             raise
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if old.exists():
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from monai.transforms import Compose
 from torch import nn
 
 from pipelines import checkpoints
+from pipelines.allocator import keep_freed_memory
 from pipelines.engines import with_engine
 from pipelines.ensemble import Ensemble, members, paths
 from pipelines.files import sha256_file, sha256_json
@@ -45,6 +46,7 @@ def load_network(
     if not isinstance(ckpt_path, str | Path):
         return Ensemble([load_network(deepcopy(network), path, device, engine) for path in ckpt_path]).eval()
     checkpoints.load_weights(network, ckpt_path)
+    keep_freed_memory()
     return with_engine(network.eval().to(device, memory_format=torch.channels_last), engine, device)
 
 

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from torch.utils.data import DataLoader
 
+from pipelines.allocator import keep_freed_memory
 from pipelines.checkpoints import RunCheckpoints
 from pipelines.datasets.datalist import datalist_hash, dataset_hash, write_datalist
 from pipelines.description import DESCRIPTION, describe, usage
@@ -92,6 +93,7 @@ class Training:
         try:
             with termination_as_interrupt():
                 self._open(digest)
+                keep_freed_memory()
                 self.trainer.run()
         except KeyboardInterrupt as interrupt:
             self._end("KILLED", traceback.format_exc())

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from statistics import median
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import nn
@@ -126,8 +127,11 @@ def _network(network: nn.Module, shapes: Sequence[tuple[int, ...]], device: str)
 
 
 def _predict(objects: BundleObjects) -> None:
+    prediction = objects.component("prediction")
+    # a new folder each time: to replace results takes longer than to write them
+    prediction.output_dir = Path(objects.component("output_dir")) / uuid4().hex
     with redirect_stderr(io.StringIO()):  # a line a case
-        objects.component("prediction").run()
+        prediction.run()
 
 
 def _weights(bundle: Bundle, folder: Path, overrides: dict[str, Any]) -> Path:

@@ -67,7 +67,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """Return the arguments of a training that takes minutes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("dataset_dir", type=lambda path: Path(path).absolute())
-    parser.add_argument("minutes", type=float)
+    parser.add_argument("minutes")
     parser.add_argument("cases", help="separated by commas")
     parser.add_argument("output_dir", type=lambda path: Path(path).absolute())
     return parser
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     given = parser.parse_args()
     given.output_dir.mkdir(parents=True, exist_ok=True)
-    took = train(given.output_dir, given.dataset_dir, given.minutes, given.epochs)
+    took = train(given.output_dir, given.dataset_dir, float(given.minutes), given.epochs)
     score(given.output_dir, given.dataset_dir, given.cases, took)
 
 

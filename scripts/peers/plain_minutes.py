@@ -1,10 +1,11 @@
-"""Train the plain MONAI bundle of the atrium's recipe for a number of minutes and score it on cases.
+"""Train the plain MONAI bundle of the atrium's recipe for some minutes and score it on cases.
 
-    python scripts/peers/plain_minutes.py DIR 10 la_017,la_018 OUT
+    python scripts/peers/plain_minutes.py DIR 10,20 la_017,la_018 OUT
 
 It is ``pipelines/benchmarks/plain.py`` until the time is over, from the start of Python until the weights are written.
 The slices are those that the bundle visits in its first epoch, in new batches each epoch. The learning rate is
-constant, as it is there. ``evaluate.yaml`` scores the last weights.
+constant, as it is there, so the weights on the way to 20 minutes are those of a training of 10. ``evaluate.yaml``
+scores the weights of each number of minutes.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Reshuffled:
         return (drawn[k] for k in self.generator.permutation(len(drawn)))
 
 
-def train(folder: Path, dataset_dir: Path, minutes: float) -> dict[str, float]:
-    """Train the plain bundle and return what it took."""
+def train(folder: Path, dataset_dir: Path, minutes: Sequence[float]) -> dict[float, dict[str, float]]:
+    """Train the plain bundle and return what it took until each of ``minutes``."""
     set_determinism(0)
     objects = training(get_bundle("atrium"), folder, dataset_dir, 0)
     images = 16 * len(objects.component("train#trainer").data_loader)
@@ -65,29 +66,33 @@ def train(folder: Path, dataset_dir: Path, minutes: float) -> dict[str, float]:
         old.dataset, batch_sampler=Reshuffled(old.dataset.data, list(old.batch_sampler))
     )
     trainer.state.max_epochs = 100_000
+    took: dict[float, dict[str, float]] = {}
 
-    def stop_in_time() -> None:
-        if time.monotonic() - STARTED + ENDING > 60 * minutes:
+    def save_in_time() -> None:
+        due = min(set(minutes) - took.keys())
+        if time.monotonic() - STARTED + ENDING <= 60 * due:
+            return
+        weights = folder / f"{due:g}/run/model.pt"
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(trainer.network.state_dict(), weights)
+        count = trainer.state.iteration
+        epochs = count / len(trainer.data_loader)
+        took[due] = {"batches": count, "epochs": epochs, "seconds": time.monotonic() - STARTED}
+        if due == max(minutes):
             trainer.terminate()
 
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, stop_in_time)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, save_in_time)
     trainer.run()
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    torch.save(trainer.network.state_dict(), folder / "run/model.pt")
-    count = trainer.state.iteration
-    return {
-        "batches": count,
-        "epochs": count / len(trainer.data_loader),
-        "seconds": time.monotonic() - STARTED,
-    }
+    return took
 
 
 def main() -> None:
     """Train and score."""
     given = arguments(__doc__.splitlines()[0]).parse_args()
     given.output_dir.mkdir(parents=True, exist_ok=True)
-    took = train(given.output_dir, given.dataset_dir, given.minutes)
-    score(given.output_dir, given.dataset_dir, given.cases, took)
+    minutes = [float(number) for number in given.minutes.split(",")]
+    for number, took in train(given.output_dir, given.dataset_dir, minutes).items():
+        score(given.output_dir / f"{number:g}", given.dataset_dir, given.cases, took)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def test_prediction_of_xrays_is_measured(stores, xrays, engine):
     expected = [("network alone", ""), ("prediction", "network alone")]
     assert numbers(found) == expected + [("network in PyTorch", engine)] * (engine != "pytorch")
     assert found.settings == {"rounds": 1, "cases": 3, "engine": engine, "device": "cpu"}
-    assert (stores / "out" / "summary.csv").is_file()
+    assert len(list(stores.glob("out/*/summary.csv"))) == 3  # to warm up, to know the shapes, and the round
 
 
 def test_prediction_of_a_volume_is_measured(stores, phantom):

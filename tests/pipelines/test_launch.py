@@ -53,3 +53,14 @@ def test_mlflow_reports_nothing_to_its_makers_unless_asked_to(monkeypatch, chose
     code = "import os, pipelines; print(os.environ['MLFLOW_DISABLE_TELEMETRY'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
+
+
+def test_garbage_is_collected_again_once_monai_is_imported(tmp_path):
+    config = write_bundle(tmp_path, "$open(@value, 'a').write(f'{gc.isenabled()} {gc.get_freeze_count()} ')")
+    config.write_text(config.read_text().replace("imports: [", "imports: [$import gc, "))
+    code = "from sys import argv; from pipelines.launch import run_bundle\nfor _ in 1, 2: run_bundle(argv[1], value=argv[2])"
+    subprocess.run([sys.executable, "-c", code, str(config), str(tmp_path / "said")], check=True)
+    one, frozen, two, still = (tmp_path / "said").read_text().split()
+    assert one == two == "True"
+    assert int(frozen) > 100_000  # what the modules hold
+    assert still == frozen  # a training that is over is not kept by the next run

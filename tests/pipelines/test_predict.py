@@ -139,16 +139,18 @@ def test_failure_leaves_the_earlier_result(tmp_path):
 
 def test_move_that_fails_puts_the_earlier_result_back(tmp_path, monkeypatch):
     run(items("a"), tmp_path)
-    rename = Path.rename
+    rename, moves = Path.rename, []
 
     def refuse(self, target):
-        if self.name == "new":
+        moves.append(target)
+        if len(moves) == 2:  # the old result is out of the way, and the new one is to take its place
             raise OSError("disk gone")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
     assert run(items("a"), tmp_path)[0] == 1
     assert names(tmp_path / "a") == ["mask.nii.gz", "result.json"]
+    assert names(tmp_path) == ["a", "log.txt", "summary.csv"]
 
 
 def test_folder_that_is_no_result_is_never_replaced(tmp_path):
