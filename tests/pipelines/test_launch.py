@@ -58,7 +58,8 @@ def test_mlflow_reports_nothing_to_its_makers_unless_asked_to(monkeypatch, chose
 def test_garbage_is_collected_again_once_monai_is_imported(tmp_path):
     config = write_bundle(tmp_path, "$open(@value, 'a').write(f'{gc.isenabled()} {gc.get_freeze_count()} ')")
     config.write_text(config.read_text().replace("imports: [", "imports: [$import gc, "))
-    code = "from sys import argv; from pipelines.launch import run_bundle\nfor _ in 1, 2: run_bundle(argv[1], value=argv[2])"
+    code = "from sys import argv; from pipelines.launch import run_bundle; "
+    code += "[run_bundle(argv[1], value=argv[2]) for _ in range(2)]"
     subprocess.run([sys.executable, "-c", code, str(config), str(tmp_path / "said")], check=True)
     one, frozen, two, still = (tmp_path / "said").read_text().split()
     assert one == two == "True"
