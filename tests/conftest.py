@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis  # noqa: F401 - before what `run_bundle` imports is frozen: it looks for referrers, see gc.freeze
 import pytest
 
 ROOT = Path(__file__).parents[1]
