@@ -93,7 +93,7 @@ class Training:
         try:
             with termination_as_interrupt():
                 self._open(digest)
-                keep_freed_memory()
+                keep_memory_of(self.trainer)
                 self.trainer.run()
         except KeyboardInterrupt as interrupt:
             self._end("KILLED", traceback.format_exc())
@@ -209,6 +209,12 @@ class Training:
         epoch = trainer.state.epoch
         if epoch == trainer.state.max_epochs and self.evaluator.state.epoch != epoch:
             self.evaluator.run(epoch)
+
+
+def keep_memory_of(trainer: Engine) -> None:
+    """Keep the memory that a network in float32 frees; in bfloat16 that gains nothing (docs/decisions/0013-speed.md)."""
+    if getattr(trainer.inferer, "precision", "float32") == "float32":
+        keep_freed_memory()
 
 
 def batch_loss(output: Mapping[str, Any]) -> torch.Tensor:

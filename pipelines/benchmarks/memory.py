@@ -103,8 +103,8 @@ def child(kind: str, name: str, job: str) -> None:
 
 
 def _train(bundle: Bundle, folder: Path, copies: Path, cases: int, overrides: dict[str, Any]) -> int:
-    from pipelines.allocator import keep_freed_memory
     from pipelines.benchmarks.bundle import BundleObjects
+    from pipelines.training import keep_memory_of
 
     given = {
         "dataset_dir": str(copies),
@@ -123,7 +123,7 @@ def _train(bundle: Bundle, folder: Path, copies: Path, cases: int, overrides: di
     else:
         volumes = [*objects.component("train#volumes"), *objects.component("validate#volumes")]
         cached = sum(volume[key].clone().nbytes for volume in volumes for key in ("image", "label"))
-    keep_freed_memory()
+    keep_memory_of(trainer)
     for _, batch in zip(range(2), trainer.data_loader, strict=False):
         trainer._iteration(trainer, batch)
     return cached
