@@ -212,7 +212,7 @@ class Training:
 
 
 def keep_memory_of(trainer: Engine) -> None:
-    """Keep the memory that a network in float32 frees; in bfloat16 that gains nothing (docs/decisions/0013-speed.md)."""
+    """Keep the memory that a network in float32 frees; in bfloat16 nothing would be gained (decision 13)."""
     if getattr(trainer.inferer, "precision", "float32") == "float32":
         keep_freed_memory()
 
