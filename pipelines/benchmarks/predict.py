@@ -40,7 +40,7 @@ def benchmark_predict(
     Args:
         bundle: what predicts.
         inputs: a file, a folder or a data set; None makes phantoms.
-        rounds: how often to predict everything; once more warms up, and with 0 that is all.
+        rounds: how often to predict everything; once more warms up.
         cases: phantoms to make, or files of ``inputs`` to take at most; None is 1 volume or 200 X-rays.
         engine: see :mod:`pipelines.engines`; others than PyTorch are compared with PyTorch in float32 as well.
         ckpt_path: weights or a run folder; None is random weights. The network's time does not depend on them, but
@@ -50,8 +50,7 @@ def benchmark_predict(
     cases = cases or (XRAYS if bundle.scan else VOLUMES)
     with scratch() as folder:
         files = _files(bundle, folder, inputs, cases)
-        given = {"dataset_dir": [str(file) for file in files], "output_dir": str(folder / "out")}
-        given |= {"ckpt_path": str(ckpt_path or _weights(bundle, folder, overrides)), **overrides}
+        given = _settings(bundle, folder, files, ckpt_path, overrides)
         plain = BundleObjects(bundle.config("inference"), **given)
         pytorch, shapes = plain.component("network"), []
         hook = pytorch.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
@@ -72,13 +71,19 @@ def benchmark_predict(
     return Benchmark("predict", bundle.name, settings, _figures(each, engine))
 
 
+def predict_once(bundle: Bundle, inputs: Path, cases: int, **overrides: Any) -> None:
+    """Predict ``cases`` files of ``inputs`` with random weights, and nothing else: see the arguments of
+    :func:`benchmark_predict`."""
+    with scratch() as folder:
+        given = _settings(bundle, folder, _files(bundle, folder, inputs, cases), None, overrides)
+        _predict(BundleObjects(bundle.config("inference"), **given))
+
+
 def _in_turns(ways: dict[str, Callable[[], None]], rounds: int, twice: str) -> dict[str, list[float]]:
     """Return the seconds of each way's turns, the one called ``twice`` measured before and after each round."""
     for work in ways.values():
         work()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    if not rounds:
-        return seconds
     seconds[twice].append(_seconds(ways[twice]))
     for _ in range(rounds):
         for name, work in ways.items():
@@ -89,8 +94,6 @@ def _in_turns(ways: dict[str, Callable[[], None]], rounds: int, twice: str) -> d
 
 
 def _figures(each: dict[str, list[float]], engine: str) -> list[Figure]:
-    if not each["prediction"]:
-        return []
     network, prediction = median(each["network"]), median(each["prediction"])
     ratio = median_ratio(each["prediction"], each["network"])
     figures = [
@@ -124,6 +127,14 @@ def _network(network: nn.Module, shapes: Sequence[tuple[int, ...]], device: str)
         now(device)
 
     return run
+
+
+def _settings(
+    bundle: Bundle, folder: Path, files: Sequence[Path], ckpt_path: Path | None, overrides: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what ``inference.yaml`` is given."""
+    given = {"dataset_dir": [str(file) for file in files], "output_dir": str(folder / "out")}
+    return {**given, "ckpt_path": str(ckpt_path or _weights(bundle, folder, overrides)), **overrides}
 
 
 def _predict(objects: BundleObjects) -> None:
