@@ -4,8 +4,9 @@
 
 It is ``pipelines/benchmarks/plain.py`` until the time is over, from the start of Python until the weights are written.
 The slices are those that the bundle visits in its first epoch, in new batches each epoch. The learning rate is
-constant, as it is there, so the weights on the way to 20 minutes are those of a training of 10. ``evaluate.yaml``
-scores the weights of each number of minutes.
+constant, as it is there, so the weights on the way to 20 minutes are those of a training of 10. A longer training into
+the same ``OUT`` goes on from the last of them; its start is not counted again. ``evaluate.yaml`` scores the weights of
+each number of minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ STARTED = time.monotonic()  # before what takes long to import
 
 from collections.abc import Iterator, Sequence  # noqa: E402 (see above)
 from pathlib import Path  # noqa: E402
+from tempfile import mkdtemp  # noqa: E402
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -26,6 +28,7 @@ from monai.utils import set_determinism  # noqa: E402
 
 from pipelines.benchmarks.bundle import training  # noqa: E402
 from pipelines.benchmarks.plain import plain_trainer  # noqa: E402
+from pipelines.files import atomic_path  # noqa: E402
 from pipelines.registry import get_bundle  # noqa: E402
 
 ENDING = 2.0  # seconds, to write the weights
@@ -37,10 +40,11 @@ class Reshuffled:
     Args:
         dataset: of dictionaries with an ``image``.
         batches: positions, each batch of one size.
+        seed: of the drawing.
     """
 
-    def __init__(self, dataset: Sequence[dict], batches: Sequence[list[int]]) -> None:
-        self.generator = np.random.default_rng(0)
+    def __init__(self, dataset: Sequence[dict], batches: Sequence[list[int]], seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
         self.batches, self.sizes = batches, [tuple(dataset[batch[0]]["image"].shape) for batch in batches]
 
     def __len__(self) -> int:
@@ -56,29 +60,42 @@ class Reshuffled:
 
 
 def train(folder: Path, dataset_dir: Path, minutes: Sequence[float]) -> dict[float, dict[str, float]]:
-    """Train the plain bundle and return what it took until each of ``minutes``."""
-    set_determinism(0)
-    objects = training(get_bundle("atrium"), folder, dataset_dir, 0)
+    """Train the plain bundle and return what it took until each of ``minutes``, those of an earlier call included."""
+    saved = folder / "training.pt"
+    state = torch.load(saved, weights_only=True) if saved.exists() else {"took": {}}
+    took: dict[float, dict[str, float]] = state["took"]
+    left = sorted(number for number in minutes if number > max(took, default=0.0))
+    if not left:
+        return took
+    before = took[max(took)] if took else {"batches": 0, "seconds": 0.0}
+    set_determinism(0)  # the slices of the same first epoch
+    objects = training(get_bundle("atrium"), Path(mkdtemp(dir=folder)), dataset_dir, 0)
     images = 16 * len(objects.component("train#trainer").data_loader)
     trainer = plain_trainer(objects, images, folder)
+    if took:
+        trainer.network.load_state_dict(state["network"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        set_determinism(before["batches"])
     old = trainer.data_loader
-    trainer.data_loader = DataLoader(
-        old.dataset, batch_sampler=Reshuffled(old.dataset.data, list(old.batch_sampler))
-    )
+    sampler = Reshuffled(old.dataset.data, list(old.batch_sampler), before["batches"])
+    trainer.data_loader = DataLoader(old.dataset, batch_sampler=sampler)
     trainer.state.max_epochs = 100_000
-    took: dict[float, dict[str, float]] = {}
+    started = time.monotonic() - before["seconds"] if took else STARTED
 
     def save_in_time() -> None:
-        due = min(set(minutes) - took.keys())
-        if time.monotonic() - STARTED + ENDING <= 60 * due:
+        if time.monotonic() - started + ENDING <= 60 * left[0]:
             return
+        due = left.pop(0)
         weights = folder / f"{due:g}/run/model.pt"
         weights.parent.mkdir(parents=True, exist_ok=True)
         torch.save(trainer.network.state_dict(), weights)
-        count = trainer.state.iteration
+        count = before["batches"] + trainer.state.iteration
         epochs = count / len(trainer.data_loader)
-        took[due] = {"batches": count, "epochs": epochs, "seconds": time.monotonic() - STARTED}
-        if due == max(minutes):
+        took[due] = {"batches": count, "epochs": epochs, "seconds": time.monotonic() - started}
+        parts = {"network": trainer.network.state_dict(), "optimizer": trainer.optimizer.state_dict()}
+        with atomic_path(saved) as partial:
+            torch.save({**parts, "took": took}, partial)
+        if not left:
             trainer.terminate()
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, save_in_time)
