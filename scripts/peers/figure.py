@@ -16,9 +16,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 OURS, THEIRS = "#0b6e99", "#b0b0b0"
 WAYS = OURS, "#c77b21", "#777777", THEIRS
 PANELS = {
-    "loader": "training images in a second of one thread",
-    "reading": "ms of one thread, an X-ray",
-    "nnU-Net": "seconds of two threads, nnU-Net (batch: busy machine)",
+    "loader": "training images in a second",
+    "reading": "ms, an X-ray",
+    "nnU-Net": "seconds, nnU-Net",
 }
 
 
