@@ -60,11 +60,17 @@ class Reshuffled:
 
 
 def train(folder: Path, dataset_dir: Path, minutes: Sequence[float]) -> dict[float, dict[str, float]]:
-    """Train the plain bundle and return what it took until each of ``minutes``, those of an earlier call included."""
+    """Train the plain bundle and return what it took until each of ``minutes``, those of an earlier call included.
+
+    Raises:
+        SystemExit: an earlier call trained beyond one of ``minutes`` without keeping its weights.
+    """
     saved = folder / "training.pt"
     state = torch.load(saved, weights_only=True) if saved.exists() else {"took": {}}
     took: dict[float, dict[str, float]] = state["took"]
-    left = sorted(number for number in minutes if number > max(took, default=0.0))
+    left = sorted(set(minutes) - set(took))
+    if left and left[0] < max(took, default=0.0):
+        raise SystemExit(f"{folder} went past {left[0]:g} minutes, to {max(took):g}: name a new folder")
     if not left:
         return took
     before = took[max(took)] if took else {"batches": 0, "seconds": 0.0}
