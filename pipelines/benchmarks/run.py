@@ -11,16 +11,23 @@ from pipelines.registry import Bundle
 
 # of an epoch: each ends with a checkpoint, which tells on short ones and not on those of a real data set
 TRAIN_SLICES, TRAIN_XRAYS = 1600, 640
-KINDS = ("train", "predict", "prepare", "startup", "memory")
+# which options each kind takes; the others of the command line would be without effect
+KINDS = {
+    "train": ("dataset_dir", "rounds", "images"),
+    "predict": ("dataset_dir", "rounds", "images", "engine", "ckpt_path"),
+    "prepare": ("dataset_dir", "rounds"),
+    "startup": ("rounds",),
+    "memory": (),
+}
 
 
 def run_benchmark(
     kind: str,
     bundle: Bundle,
     dataset_dir: Path | None = None,
-    rounds: int = 3,
+    rounds: int | None = None,
     images: int | None = None,
-    engine: str = "pytorch",
+    engine: str | None = None,
     ckpt_path: Path | None = None,
     quick: bool = False,
 ) -> Benchmark:
@@ -30,18 +37,27 @@ def run_benchmark(
         kind: of :data:`KINDS`.
         bundle: what to measure.
         dataset_dir: the bundle's data set, or for ``predict`` files; None makes phantoms.
-        rounds: how often.
+        rounds: how often; None is 3.
         images: of a training's epoch, at most, or files that ``predict`` takes; None is 1600 slices or 640 X-rays,
             and 1 volume or 200 X-rays.
-        engine: what predicts.
+        engine: what predicts; None is PyTorch.
         ckpt_path: the weights that predict; None is random ones.
         quick: a few small cases, to see that it works; its numbers mean little.
 
     Raises:
-        UserError: there is no such kind, or the bundle has nothing of it.
+        UserError: there is no such kind, it takes none of an option that was given, or the bundle has nothing of it.
     """
     if kind not in KINDS:
         raise UserError(f"There is no benchmark '{kind}'{nearest(kind, KINDS)}\nKnown: {', '.join(KINDS)}.")
+    _check_options(
+        kind,
+        dataset_dir=dataset_dir,
+        rounds=rounds,
+        images=images,
+        engine=engine,
+        ckpt_path=ckpt_path,
+    )
+    rounds = rounds or 3
     options: dict[str, Any] = {"rounds": rounds}
     if kind == "train":
         from pipelines.benchmarks.train import benchmark_train as measure
@@ -52,6 +68,7 @@ def run_benchmark(
         from pipelines.benchmarks.predict import benchmark_predict as measure
         from pipelines.engines import ENGINES
 
+        engine = engine or ENGINES[0]
         if engine not in ENGINES:  # now, not after minutes of what it is compared with
             raise UserError(f"engine must be one of {', '.join(ENGINES)}, got '{engine}'.")
         options |= {"inputs": dataset_dir, "engine": engine, "cases": 4 if quick else images}
@@ -65,6 +82,15 @@ def run_benchmark(
 
         options = {"quick": quick}
     return measure(bundle, **options)
+
+
+def _check_options(kind: str, **given: object) -> None:
+    for name, value in given.items():
+        if value is not None and name not in KINDS[kind]:
+            takes = ", ".join(f"--{option}" for option in KINDS[kind]) or "none of them"
+            raise UserError(
+                f"--{name} has no effect on `benchmark {kind}`, which takes {takes}.\nLeave it out."
+            )
 
 
 def _prepare(bundle: Bundle, dataset_dir: Path | None, rounds: int, cases: int) -> Benchmark:

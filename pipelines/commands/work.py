@@ -76,11 +76,15 @@ def benchmark(
     dataset_dir: Annotated[
         Path | None, typer.Option("--dataset_dir", help="Or files to predict; default: phantoms.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often; medians are shown.")] = 3,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="How often, 3 by default; medians are shown.")
+    ] = None,
     images: Annotated[
         int | None, typer.Option(min=16, help="Of a training's epoch, or files to predict, at most.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="What predicts: pytorch, openvino or onnxruntime.")] = "pytorch",
+    engine: Annotated[
+        str | None, typer.Option(help="What predicts: pytorch (default), openvino or onnxruntime.")
+    ] = None,
     ckpt_path: Annotated[
         Path | None, typer.Option("--ckpt_path", help="Weights that predict; default: random ones.")
     ] = None,

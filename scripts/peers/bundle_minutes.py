@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -63,23 +64,48 @@ def score(folder: Path, dataset_dir: Path, cases: str, took: dict[str, float]) -
     print(json.dumps({**took, "mean_dice": content["metrics"]["mean_dice"]}))
 
 
+def minutes(text: str) -> list[float]:
+    """Return numbers that are separated by commas."""
+    return [float(number) for number in text.split(",")]
+
+
 def arguments(description: str) -> argparse.ArgumentParser:
     """Return the arguments of a training that takes minutes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("dataset_dir", type=lambda path: Path(path).absolute())
-    parser.add_argument("minutes")
+    parser.add_argument("minutes", type=minutes)
     parser.add_argument("cases", help="separated by commas")
     parser.add_argument("output_dir", type=lambda path: Path(path).absolute())
     return parser
+
+
+def parsed(parser: argparse.ArgumentParser, several: bool = False) -> argparse.Namespace:
+    """Return what the command line gives, ``minutes`` as a list; end with a message where it can't be done.
+
+    Args:
+        parser: see :func:`arguments`.
+        several: whether there may be several numbers of minutes.
+    """
+    given = parser.parse_args()
+    if not all(0 < number < math.inf for number in given.minutes) or (len(given.minutes) > 1 and not several):
+        parser.error(
+            f"expected {'numbers' if several else 'a number'} of minutes above 0, got {given.minutes}"
+        )
+    files = [given.dataset_dir / f"imagesTr/{case}.nii.gz" for case in given.cases.split(",")]
+    if missing := [path for path in files if not path.is_file()]:
+        parser.error(
+            f"expected a case's volume at {missing[0]}, which does not exist: name cases of the data set"
+        )
+    given.output_dir.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 def main() -> None:
     """Train and score."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int)
-    given = parser.parse_args()
-    given.output_dir.mkdir(parents=True, exist_ok=True)
-    took = train(given.output_dir, given.dataset_dir, float(given.minutes), given.epochs)
+    given = parsed(parser)
+    took = train(given.output_dir, given.dataset_dir, given.minutes[0], given.epochs)
     score(given.output_dir, given.dataset_dir, given.cases, took)
 
 

@@ -17,13 +17,13 @@ import time
 
 STARTED = time.monotonic()  # before what takes long to import
 
-import argparse  # noqa: E402 (see above)
-import json  # noqa: E402
+import json  # noqa: E402 (see above)
 from pathlib import Path  # noqa: E402
 
 import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from bundle_minutes import arguments, parsed  # noqa: E402
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
 from nnunetv2.paths import nnUNet_preprocessed  # noqa: E402
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
@@ -93,18 +93,13 @@ def dice(mask: Path, label: Path) -> float:
 
 def main() -> None:
     """Train, predict and score."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset_dir", type=Path)
-    parser.add_argument("minutes", type=float)
-    parser.add_argument("cases", help="separated by commas")
-    parser.add_argument("output_dir", type=Path)
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--batch_size", type=int)
     parser.add_argument("--no_mirroring", action="store_true", help="predict in a quarter of the time")
-    given = parser.parse_args()
-    trainer = make_trainer(given.minutes, given.batch_size)
+    given = parsed(parser)
+    trainer = make_trainer(given.minutes[0], given.batch_size)
     trainer.run_training()
     trained = elapsed()
-    given.output_dir.mkdir(parents=True, exist_ok=True)
     cases = given.cases.split(",")
     inputs = [[str(given.dataset_dir / f"imagesTr/{case}.nii.gz")] for case in cases]
     outputs = [str(given.output_dir / case) for case in cases]

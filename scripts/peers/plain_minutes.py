@@ -21,7 +21,7 @@ from tempfile import mkdtemp  # noqa: E402
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from bundle_minutes import arguments, score  # noqa: E402
+from bundle_minutes import arguments, parsed, score  # noqa: E402
 from ignite.engine import Events  # noqa: E402
 from monai.data import DataLoader  # noqa: E402
 from monai.utils import set_determinism  # noqa: E402
@@ -111,10 +111,8 @@ def train(folder: Path, dataset_dir: Path, minutes: Sequence[float]) -> dict[flo
 
 def main() -> None:
     """Train and score."""
-    given = arguments(__doc__.splitlines()[0]).parse_args()
-    given.output_dir.mkdir(parents=True, exist_ok=True)
-    minutes = [float(number) for number in given.minutes.split(",")]
-    for number, took in train(given.output_dir, given.dataset_dir, minutes).items():
+    given = parsed(arguments(__doc__.splitlines()[0]), several=True)
+    for number, took in train(given.output_dir, given.dataset_dir, given.minutes).items():
         score(given.output_dir / f"{number:g}", given.dataset_dir, given.cases, took)
 
 

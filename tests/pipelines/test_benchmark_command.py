@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from conftest import EDGES, RESNET, ROOT, TINY, TINY_XRAYS, command
@@ -128,6 +130,21 @@ def test_a_benchmark_that_is_not_there_is_refused():
         run_benchmark("prepare", get_bundle("atrium"))
     with pytest.raises(UserError, match="engine must be one of pytorch, openvino, onnxruntime, got 'foo'"):
         run_benchmark("predict", get_bundle("atrium"), engine="foo")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "takes"),
+    [
+        ("train", {"engine": "openvino"}, "--dataset_dir, --rounds, --images"),
+        ("prepare", {"images": 20}, "--dataset_dir, --rounds"),
+        ("startup", {"dataset_dir": Path("x")}, "--rounds"),
+        ("memory", {"rounds": 3}, "none of them"),
+    ],
+)
+def test_an_option_without_effect_on_a_benchmark_is_refused(kind, option, takes):
+    message = f"--{next(iter(option))} has no effect on `benchmark {kind}`, which takes {takes}."
+    with pytest.raises(UserError, match=re.escape(message)):
+        run_benchmark(kind, get_bundle("pneumonia"), **option)
 
 
 def test_startup_times_each_command_once_a_round():
