@@ -123,6 +123,15 @@ class RunCheckpoints:
 
     def __init__(self, run_dir: str | Path, objects: Mapping[str, Any], best_from: nn.Module) -> None:
         self.run_dir, self.objects, self.best_from = Path(run_dir), dict(objects), best_from
+        self._others: dict[
+            str, Any
+        ] = {}  # of the last.pt that was restored, what no object of then has taken
+
+    def keep(self, name: str, thing: Any) -> None:
+        """Keep one object more, made after :meth:`restore`; its state in ``last.pt``, if there is one, is restored."""
+        self.objects[name] = thing
+        if self._others.get(name):
+            thing.load_state_dict(self._others[name])
 
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
         """Save after each epoch of ``trainer`` and each new best of ``evaluator``; attach after everything else."""
@@ -161,6 +170,7 @@ class RunCheckpoints:
                 "%s is gone or damaged: the best weights are looked for anew from here.", self.run_dir / BEST
             )
             evaluator.state.best_metric, evaluator.state.best_metric_epoch = -1, -1
+        self._others = {name: state[name] for name in state if name not in self.objects}
         trainer.state.epoch = state["epoch"]
         trainer.state.iteration = trainer.state.epoch * trainer.state.epoch_length
         for rest in self.run_dir.glob(".tmp-*"):  # what a killed process was writing

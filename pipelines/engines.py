@@ -1,4 +1,4 @@
-"""Other engines than PyTorch for a network in use: the same weights and answers, in less time on a processor."""
+"""Other engines than PyTorch for a network in use on a processor: the same weights and answers."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ def with_engine(network: nn.Module, engine: str = PYTORCH, device: str | torch.d
     Raises:
         UserError: the engine is unknown or not installed, or the device is no processor.
     """
+    require_engine(engine)
     if engine == PYTORCH:
         return network
-    if engine not in _COMPILE:
-        raise UserError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
     if torch.device(device).type != "cpu":
         raise UserError(
             f"engine {engine} computes on the processor, and device is {device}: give --device cpu too."
         )
-    _require(engine)
     return EngineNetwork(network, engine)
 
 
@@ -115,10 +113,17 @@ _PACKAGES = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx")}
 ENGINES = (PYTORCH, *_COMPILE)
 
 
-def _require(engine: str) -> None:
+def require_engine(engine: str) -> None:
+    """Refuse an engine that is unknown or not installed.
+
+    Raises:
+        UserError: says which there are, or how to install it.
+    """
     from importlib.util import find_spec
 
-    missing = [name for name in _PACKAGES[engine] if find_spec(name) is None]
+    if engine not in ENGINES:
+        raise UserError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
+    missing = [name for name in _PACKAGES.get(engine, ()) if find_spec(name) is None]
     if missing:
         raise UserError(
             f"engine {engine} needs {' and '.join(missing)}, which this Python does not have.\n"

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.devices import usable_cores
 from pipelines.errors import UserError
 from pipelines.files import atomic_path, sha256_file, sha256_json, write_text
 from pipelines.prepared import PreparedSet
@@ -161,7 +162,7 @@ def _fill(folder: Path, items: list[ImageInput], size: int, workers: int | None)
     _make_pixels(folder / "pixels.npy", (len(items), size, size))
     starts = [start for start in range(0, len(items), CHUNK) if not _chunk_path(folder, start).is_file()]
     jobs = [(folder, start, items[start : start + CHUNK], size) for start in starts]
-    _run(jobs, min(workers or _usable_cores(), len(jobs)))
+    _run(jobs, min(workers or usable_cores(), len(jobs)))
     lines = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(chunks.glob("[0-9]*.json"))]
     entries = [entry for chunk in lines for entry in chunk]
     _write_csv(folder / "failures.csv", ["case", "reason"], [entry for entry in entries if "reason" in entry])
@@ -250,10 +251,6 @@ def _read_into(item: ImageInput, target: np.ndarray, row: int) -> dict[str, Any]
 
 def _chunk_path(folder: Path, start: int) -> Path:
     return folder / "chunks" / f"{start:010d}.json"
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_csv(path: Path, columns: list[str], entries: list[dict[str, Any]]) -> None:

@@ -78,7 +78,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_epochs": _COUNT,
     "batch_size": _COUNT,
     "val_interval": _COUNT,
-    "num_workers": _FROM_ZERO,
+    "num_workers": (lambda v: v is None or _is_whole(v, 0), "null or a whole number from 0"),
     "seed": _FROM_ZERO,
     "lr": (lambda v: _is_number(v) and 0 < v < 10, "a number above 0, e.g. 1e-3"),
     "memory_limit_gb": (lambda v: _is_number(v) and v >= 0, "a number of gigabytes from 0"),

@@ -65,10 +65,9 @@ class Training:
         self.datalist, self.dataset_dir, self.seed = datalist, dataset_dir, seed
         self.history, self.progress = History(), EpochProgress()
         objects = {**state, "optimizer": optimizer, "history": self.history}
-        if trainer.scaler is not None:  # mixed precision
-            objects["scaler"] = trainer.scaler
         self.checkpoints = RunCheckpoints(self.run_dir, objects, state["best_from"])
         # the order of these is the order in which an epoch's end is handled: the checkpoint comes last
+        trainer.add_event_handler(Events.STARTED, self._keep_scale)
         trainer.add_event_handler(Events.EPOCH_STARTED, self._seed_epoch)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._stop_when_diverged)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._validate_last_epoch)
@@ -190,6 +189,10 @@ class Training:
         }
         name = self.tracker.tags.get("bundle", self.tracker.experiment_name)
         self.tracker.log_model(name, best.best_metric_epoch, tags, usage(self.run_dir))
+
+    def _keep_scale(self, trainer: Engine) -> None:
+        if trainer.scaler is not None:  # of mixed precision; MONAI makes it when the training starts
+            self.checkpoints.keep("scaler", trainer.scaler)
 
     def _seed_epoch(self, trainer: Engine) -> None:
         epoch = trainer.state.epoch

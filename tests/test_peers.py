@@ -76,6 +76,34 @@ def medical_decathlon(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.mark.parametrize(
+    ("minutes", "cases", "answer"),
+    [
+        ("0", "la_001", "expected a number of minutes above 0, got [0.0]"),
+        ("nan", "la_001", "expected a number of minutes above 0"),
+        ("10,20", "la_001", "expected a number of minutes above 0, got [10.0, 20.0]"),
+        ("ten", "la_001", "invalid minutes value: 'ten'"),
+        ("10", "la_001,la_009", "imagesTr/la_009.nii.gz, which does not exist"),
+        ("10", "la_003,la_002", "labelsTr/la_002.nii.gz, which does not exist"),
+    ],
+)
+def test_what_cannot_be_trained_or_scored_is_refused_at_once(
+    medical_decathlon: Path, tmp_path: Path, minutes: str, cases: str, answer: str
+) -> None:
+    (medical_decathlon / "labelsTr/la_002.nii.gz").unlink()
+    done = run("bundle_minutes.py", medical_decathlon, minutes, cases, tmp_path / "out")
+    assert done.returncode == 2
+    assert answer in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--rounds", 0), ("--tries", -1)])
+def test_no_rounds_or_fewer_than_no_tries_are_refused(option: tuple[str, int]) -> None:
+    done = run("turns.py", *option, f"one: {counting(1)}")
+    assert done.returncode == 2
+    assert "expected --rounds from 1 and --tries from 0" in done.stderr
+
+
 def test_nnunet_gets_the_named_cases_alone_and_their_split(medical_decathlon: Path, tmp_path: Path) -> None:
     folders = {"nnUNet_raw": str(tmp_path / "raw"), "nnUNet_preprocessed": str(tmp_path / "prepared")}
     given = ("--train", "la_001", "--val", "la_003")
@@ -90,3 +118,6 @@ def test_nnunet_gets_the_named_cases_alone_and_their_split(medical_decathlon: Pa
     assert json.loads((raw / "dataset.json").read_text())["numTraining"] == 2
     splits = json.loads((tmp_path / "prepared/Dataset501_Atrium/splits_final.json").read_text())
     assert splits == [{"train": ["la_001"], "val": ["la_003"]}]
+    again = run("nnunet_convert.py", medical_decathlon, *given, **folders)
+    assert again.returncode == 2
+    assert "holds the cases of an earlier conversion" in again.stderr

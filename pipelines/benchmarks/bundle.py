@@ -14,6 +14,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from pipelines.console import quiet
+from pipelines.errors import UserError
 from pipelines.registry import Bundle
 
 
@@ -45,7 +46,16 @@ class BundleObjects(ConfigWorkflow):
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Yield a folder for one benchmark: runs, caches and an MLflow store of its own are written there."""
+    """Yield a folder for one benchmark: runs, caches and an MLflow store of its own are written there.
+
+    Raises:
+        UserError: ``TMPDIR`` names a folder that cannot be used; Python would take another one, maybe on another disk.
+    """
+    asked = os.environ.get("TMPDIR")
+    if asked and Path(tempfile.gettempdir()).resolve() != Path(asked).resolve():
+        raise UserError(
+            f"expected a folder that can be written as TMPDIR, got {asked}\nMake it, or name another."
+        )
     before = {name: os.environ.pop(name, None) for name in ("MLFLOW_TRACKING_URI",)}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         try:
@@ -87,7 +97,8 @@ def training(bundle: Bundle, folder: Path, dataset_dir: Path | None, images: int
     """
     given: dict[str, Any] = {}
     if dataset_dir is None:
-        cases, validating = (images + images // 8, images // 8) if bundle.scan else (8, 2)
+        validating = max(8, images // 8) if bundle.scan else 2
+        cases = images + validating if bundle.scan else 8
         dataset_dir = phantom(bundle, folder, cases)
         given = {"train_cases": cases - validating, "val_cases": validating}
         given["cache_dir"] = str(folder / "cache")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.benchmarks.report import Benchmark, Figure
 from pipelines.datasets.datalist import FILES, Case
+from pipelines.errors import UserError
 from pipelines.runs import DATALIST
 
 if TYPE_CHECKING:
@@ -84,8 +85,12 @@ def _peak(
     code = "import sys; from pipelines.benchmarks import memory; memory.child(*sys.argv[1:])"
     job = json.dumps({"cases": cases, "folder": str(folder), "source": str(source), "overrides": overrides})
     done = subprocess.run(  # noqa: S603 - this Python
-        [sys.executable, "-c", code, kind, bundle.name, job], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, kind, bundle.name, job], stdout=subprocess.PIPE, text=True
     )
+    if done.returncode:
+        raise UserError(
+            f"A process that was to {kind} on {cases} cases ended with code {done.returncode}; see above."
+        )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -98,8 +103,21 @@ def child(kind: str, name: str, job: str) -> None:
     copies = _copies(bundle, Path(given["source"]), folder / f"{kind}-{cases}", cases)
     work = _train if kind == "train" else _predict
     cached = work(bundle, folder, copies, cases, given["overrides"])
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "cached": cached}))
+    print(json.dumps({"peak": peak_memory(), "cached": cached}))
+
+
+def peak_memory() -> int:
+    """Return the most bytes that were resident in this process's life.
+
+    On Linux not from ``getrusage``: its ``ru_maxrss`` starts with the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(
+            line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:")
+        )
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _train(bundle: Bundle, folder: Path, copies: Path, cases: int, overrides: dict[str, Any]) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import time
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import torch
@@ -18,6 +19,8 @@ from pipelines.benchmarks.bundle import BundleObjects, image_folder, phantom, sc
 from pipelines.benchmarks.meter import now
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 from pipelines.engines import PYTORCH
+from pipelines.ensemble import members
+from pipelines.errors import UserError
 from pipelines.registry import Bundle
 
 VOLUMES, XRAYS = 1, 200
@@ -35,7 +38,7 @@ def benchmark_predict(
     """Compare a bundle's prediction with its network, in turns, so that a busy machine hits both alike.
 
     - ``prediction``: ``inference.yaml`` as it is, from the files to result, mask or overlay, and summary on the disk.
-    - ``network``: the same network on random batches of the shapes that the prediction gave it.
+    - ``network``: the same network on random batches of the shapes and memory formats that the prediction gave it.
 
     Args:
         bundle: what predicts.
@@ -52,17 +55,16 @@ def benchmark_predict(
         files = _files(bundle, folder, inputs, cases)
         given = _settings(bundle, folder, files, ckpt_path, overrides)
         plain = BundleObjects(bundle.config("inference"), **given)
-        pytorch, shapes = plain.component("network"), []
-        hook = pytorch.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
-        _predict(plain)
-        hook.remove()
+        pytorch = members(plain.component("network"))
+        with _watched(pytorch) as calls:
+            _predict(plain)
         objects = (
             plain if engine == PYTORCH else BundleObjects(bundle.config("inference"), **given, engine=engine)
         )
         device = objects.component("device")
         ways = {
-            "pytorch": _network(pytorch, shapes, device),
-            "network": _network(objects.component("network"), shapes, device),
+            "pytorch": _networks(pytorch, calls, device),
+            "network": _networks(members(objects.component("network")), calls, device),
             "prediction": lambda: _predict(objects),
         }
         seconds = _in_turns(ways, rounds, twice="network")
@@ -114,16 +116,47 @@ def _seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def _network(network: nn.Module, shapes: Sequence[tuple[int, ...]], device: str) -> Callable[[], None]:
+class _Call(NamedTuple):
+    """What a network of a prediction (of an ensemble one of several) was asked."""
+
+    network: int
+    shape: tuple[int, ...]
+    memory_format: torch.memory_format
+
+
+@contextmanager
+def _watched(networks: Sequence[nn.Module]) -> Iterator[list[_Call]]:
+    """Yield a list of the calls of ``networks``, which grows inside."""
+    calls: list[_Call] = []
+
+    def note(number: int, batch: torch.Tensor) -> None:
+        last = batch.is_contiguous(memory_format=torch.channels_last) and not batch.is_contiguous()
+        layout = torch.channels_last if last else torch.contiguous_format
+        calls.append(_Call(number, tuple(batch.shape), layout))
+
+    hooks = [
+        network.register_forward_pre_hook(lambda _, inputs, number=number: note(number, inputs[0]))
+        for number, network in enumerate(networks)
+    ]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _networks(networks: Sequence[nn.Module], calls: Sequence[_Call], device: str) -> Callable[[], None]:
+    """Return what makes the same ``calls`` of ``networks`` again, with random batches on ``device``."""
+    kinds = {(call.shape, call.memory_format) for call in calls}
     batches = {
-        shape: torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
-        for shape in set(shapes)
+        (shape, layout): torch.rand(shape, device=device).contiguous(memory_format=layout)
+        for shape, layout in kinds
     }
 
     @torch.inference_mode()
     def run() -> None:
-        for shape in shapes:
-            network(batches[shape])
+        for call in calls:
+            networks[call.network](batches[call.shape, call.memory_format])
         now(device)
 
     return run
@@ -141,8 +174,16 @@ def _predict(objects: BundleObjects) -> None:
     prediction = objects.component("prediction")
     # a new folder each time: to replace results takes longer than to write them
     prediction.output_dir = Path(objects.component("output_dir")) / uuid4().hex
-    with redirect_stderr(io.StringIO()):  # a line a case
-        prediction.run()
+    try:
+        with redirect_stderr(io.StringIO()):  # a line a case
+            prediction.run()
+    except SystemExit as error:  # some inputs failed
+        with open(prediction.output_dir / "summary.csv", newline="", encoding="utf-8") as file:
+            failed = [row for row in csv.DictReader(file) if row["status"] != "done"]
+        raise UserError(
+            f"expected files that can be predicted, {len(failed)} cannot, the first of them {failed[0]['case']}: "
+            f"{failed[0]['reason']}\nLeave them out of the folder that is measured."
+        ) from error
 
 
 def _weights(bundle: Bundle, folder: Path, overrides: dict[str, Any]) -> Path:

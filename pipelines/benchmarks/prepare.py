@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.benchmarks.report import median_ratio
 from pipelines.errors import UserError
 from pipelines.prepare import CHUNK, prepare
 from pipelines.progress import track
@@ -23,7 +27,9 @@ SIZE = 224
 _TURN = 5 * CHUNK
 
 
-def benchmark_prepare(folder: str | os.PathLike[str], rounds: int = 3) -> dict[str, Any]:
+def benchmark_prepare(
+    folder: str | os.PathLike[str], rounds: int = 3, cases: int | None = None
+) -> dict[str, Any]:
     """Compare three ways through the same files, on one core and in turns, so that a busy machine hits all alike.
 
     - ``plain``: pydicom, full decode, scikit-image's anti-aliased resize to 224 x 224, file after file.
@@ -31,7 +37,8 @@ def benchmark_prepare(folder: str | os.PathLike[str], rounds: int = 3) -> dict[s
     - ``prepare``: ``pipelines.prepare.prepare`` with one process, all of it, onto the disk.
 
     Args:
-        folder: chest X-rays as DICOM with JPEG Baseline. 320 of them are one turn.
+        folder: chest X-rays as DICOM with JPEG Baseline. Turns are of one size, 320 at most.
+        cases: how many files to take at most; None is all.
         rounds: how often to go through the folder.
 
     Returns:
@@ -42,8 +49,10 @@ def benchmark_prepare(folder: str | os.PathLike[str], rounds: int = 3) -> dict[s
     Raises:
         UserError: the folder holds no such files.
     """
-    items = find_images([folder])
-    turns = [items[start : start + _TURN] for start in range(0, len(items), _TURN)] * rounds
+    items = [item for item in find_images([folder]) if not item.problem][:cases]
+    if not items:
+        raise UserError(f"expected chest X-rays as DICOM files to measure, found none in {folder}")
+    turns = _turns(items) * rounds
     ways: dict[str, list[tuple[float, float]]] = {"plain": [], "decode": [], "prepare": []}
     _decode([_jpeg(items[0].path)])
     _plain(items[:1])  # what is imported at first use is imported now
@@ -57,10 +66,16 @@ def benchmark_prepare(folder: str | os.PathLike[str], rounds: int = 3) -> dict[s
     for column, name in enumerate(("cpu", "wall")):
         times = {way: [pair[column] for pair in pairs] for way, pairs in ways.items()}
         suffix = "" if name == "cpu" else "_wall"
-        result[f"{name}_ms"] = {way: round(statistics.median(values), 3) for way, values in times.items()}
-        result[f"plain_over_prepare{suffix}"] = _median_ratio(times["plain"], times["prepare"])
-        result[f"prepare_over_decode{suffix}"] = _median_ratio(times["prepare"], times["decode"])
+        result[f"{name}_ms"] = {way: statistics.median(values) for way, values in times.items()}
+        result[f"plain_over_prepare{suffix}"] = median_ratio(times["plain"], times["prepare"])
+        result[f"prepare_over_decode{suffix}"] = median_ratio(times["prepare"], times["decode"])
     return result
+
+
+def _turns(items: list[ImageInput]) -> list[list[ImageInput]]:
+    """Return ``items`` in as few parts as there can be, of one size to within a file."""
+    count = math.ceil(len(items) / _TURN)
+    return [items[number::count] for number in range(count)]
 
 
 def _timed(work: Callable[[], Any], files: int) -> tuple[float, float]:
@@ -71,24 +86,37 @@ def _timed(work: Callable[[], Any], files: int) -> tuple[float, float]:
     return 1000 * cpu / files, 1000 * wall / files
 
 
-def _median_ratio(above: list[float], below: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 2)
-
-
 def _jpeg(path: Path) -> bytes:
+    """Return the JPEG stream of a file, after a look whether it can be decoded."""
     import pydicom
     from pydicom.encaps import get_frame
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import JPEGBaseline8Bit
 
     try:
-        dataset = pydicom.dcmread(path)
-        known = dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+        with _unquoted():
+            dataset = pydicom.dcmread(path)
+            known = dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+            frames = [get_frame(dataset.PixelData, 0, number_of_frames=1)] if known else []
+            _decode(frames)
     except InvalidDicomError:
-        known = False
-    if not known:
+        frames = []
+    except (AttributeError, OSError, ValueError) as error:
+        raise UserError(
+            f"expected DICOM with JPEG Baseline to measure, and {path.name} cannot be read ({type(error).__name__}).\n"
+            "Leave it out of the folder that is measured."
+        ) from error
+    if not frames:
         raise UserError(f"expected DICOM with JPEG Baseline to measure, got another kind: {path.name}")
-    return get_frame(dataset.PixelData, 0, number_of_frames=1)
+    return frames[0]
+
+
+@contextmanager
+def _unquoted() -> Iterator[None]:
+    """Without pydicom's warnings, which quote values of the header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _decode(frames: list[bytes]) -> None:
@@ -104,5 +132,6 @@ def _plain(items: list[ImageInput]) -> None:
     import pydicom
     from skimage.transform import resize
 
-    for item in items:
-        resize(pydicom.dcmread(item.path).pixel_array, (SIZE, SIZE), anti_aliasing=True)
+    with _unquoted():
+        for item in items:
+            resize(pydicom.dcmread(item.path).pixel_array, (SIZE, SIZE), anti_aliasing=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -11,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+from pipelines.files import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,22 +72,24 @@ class Benchmark:
         bundle: the bundle's name.
         settings: what was measured: rounds, images, device and the like.
         figures: what was found.
+        load_before: of the machine before it began, see :func:`load`; what it did itself is in the one after it.
     """
 
     kind: str
     bundle: str
     settings: dict[str, Any]
     figures: list[Figure] = field(default_factory=list)
+    load_before: float | None = None
 
     def content(self) -> dict[str, Any]:
         """Return everything as JSON has it. No name of the machine, the user or a file is in it."""
         figures = [figure.content() for figure in self.figures]
         head = {"benchmark": self.kind, "bundle": self.bundle, "settings": self.settings}
-        return {**head, "figures": figures, "machine": machine()}
+        return {**head, "figures": figures, "machine": {**machine(), "load_before": self.load_before}}
 
     def to_json(self) -> str:
         """Return the content as text."""
-        return json.dumps(self.content(), indent=2)
+        return json_text(self.content()).rstrip()
 
     def print(self, console: Console) -> None:
         """Print a table for people."""
@@ -119,9 +122,14 @@ def machine() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load": load(),
         "versions": versions,
     }
+
+
+def load() -> float | None:
+    """Return how many processes were at work or waiting for work in the last minute; None where it is not known."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

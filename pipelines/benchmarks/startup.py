@@ -11,21 +11,25 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
 
     from pipelines.registry import Bundle
 
+STOP = [{"_target_": f"{__name__}.StopAfterFirstStep"}]
+
 
 def benchmark_startup(bundle: Bundle, rounds: int = 3, **overrides: Any) -> Benchmark:
-    """Time four new processes in turns.
+    """Time five new processes in turns.
 
     - ``python -c pass``
     - ``python -m pipelines --help``
     - ``import torch, monai``, without the end of the process, which takes a second more
-    - ``train.yaml`` of the bundle on a few small phantoms, until its first step is done. The MLflow store and the
-      cache of X-rays are there already, as they are whenever it is not the first training.
+    - ``python -m monai.bundle run`` of the bundle's ``train.yaml`` on a few small phantoms, until its first step is
+      done. The MLflow store and the cache of X-rays are there already, as they are after the first training.
+    - the same training as a fold of ``crossval`` starts it, see :mod:`pipelines.launch`
 
     Args:
         bundle: what trains.
@@ -44,12 +48,15 @@ def benchmark_startup(bundle: Bundle, rounds: int = 3, **overrides: Any) -> Benc
         knobs["tracking_uri"] = f"sqlite:///{folder / 'mlflow.db'}"
         if bundle.scan:
             knobs["cache_dir"] = str(folder / "cache")
-        arguments = [str(bundle.config("train")), json.dumps({**knobs, **overrides})]
+        config, knobs = str(bundle.config("train")), {**knobs, **overrides, "whole_run::extras": STOP}
+        options = [part for name, value in knobs.items() for part in (f"--{name}", str(value))]
+        fold = f"from {__name__} import run_as_a_fold; run_as_a_fold()"
         commands = {
             "python": ["-c", "pass"],
             "help": ["-m", "pipelines", "--help"],
             "imports": ["-c", "import os, torch, monai; os._exit(0)"],
-            "step": ["-c", "from pipelines.benchmarks.startup import first_step; first_step()", *arguments],
+            "step": ["-m", "monai.bundle", "run", "--config_file", config, *options],
+            "fold": ["-c", fold, config, json.dumps(knobs)],
         }
         seconds = timed_in_turns(commands, rounds)
     return Benchmark("startup", bundle.name, {"rounds": rounds}, figures(seconds))
@@ -61,40 +68,49 @@ def timed_in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[s
     for number in range(rounds + 1):
         for name, arguments in commands.items():
             started = time.perf_counter()
-            subprocess.run(  # noqa: S603 - this Python
-                [sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            done = subprocess.run(  # noqa: S603 - this Python
+                [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             )
+            took = time.perf_counter() - started
+            if done.returncode:
+                said = "\n".join(done.stderr.strip().splitlines()[-3:])
+                raise UserError(
+                    f"The process that was timed as '{name}' ended with code {done.returncode}:\n{said}"
+                )
             if number:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(took)
     return seconds
 
 
 def figures(seconds: Mapping[str, Sequence[float]]) -> list[Figure]:
-    """Return what the four commands' ``seconds`` mean."""
-    step = median_ratio(seconds["step"], seconds["imports"])
+    """Return what the five commands' ``seconds`` mean."""
+    steps = {"first training step": "step", "the same as a fold of crossval": "fold"}
+    imports = "importing torch and monai"
     return [
         Figure("python -c pass", median(seconds["python"]), "s"),
         Figure("python -m pipelines --help", median(seconds["help"]), "s", at_most=1.0),
-        Figure("importing torch and monai", median(seconds["imports"]), "s"),
-        Figure(
-            "first training step",
-            median(seconds["step"]),
-            "s",
-            step,
-            "importing torch and monai",
-            at_most=1.3,
+        Figure(imports, median(seconds["imports"]), "s"),
+        *(
+            Figure(
+                name,
+                median(seconds[key]),
+                "s",
+                median_ratio(seconds[key], seconds["imports"]),
+                imports,
+                at_most=1.3,
+            )
+            for name, key in steps.items()
         ),
     ]
 
 
-def first_step() -> None:
-    """Run the training that the arguments name until its first step is done."""
+def run_as_a_fold() -> None:
+    """Run the YAML file that the first argument names, with the settings that the second holds as JSON."""
     import json
 
     from pipelines.launch import run_bundle
 
-    config, knobs = sys.argv[1], json.loads(sys.argv[2])
-    run_bundle(config, **knobs, **{"whole_run#extras": [{"_target_": f"{__name__}.StopAfterFirstStep"}]})
+    run_bundle(sys.argv[1], **json.loads(sys.argv[2]))
 
 
 class StopAfterFirstStep:

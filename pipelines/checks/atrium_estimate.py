@@ -11,8 +11,8 @@ PATCH_PIXELS = (144 * 96 + 144 * 64 + 96 * 64) / 3  # of the three planes
 LABELLED_SHARE, EMPTY_SHARE = 1.0, 0.25
 VAL_INTERVAL = 5
 
-# The first makes the estimate meet the training of bundles/atrium/docs/README.md, 68 minutes on one core in bfloat16,
-# given the second, a guess. Two cores without bfloat16 instructions should take about as long.
+# The first made the estimate meet a training of 68 minutes on one core in bfloat16, given the second, a guess. Later
+# ones take less (docs/benchmarks.md), and processors without bfloat16 instructions longer.
 SECONDS_PER_TRAIN_MEGAPIXEL = 1.3
 SECONDS_PER_VAL_MEGAPIXEL = 0.3
 CACHED_BYTES_PER_VOXEL = 3  # image float16, label uint8

@@ -80,7 +80,8 @@ def benchmark(
         int | None, typer.Option(min=1, help="How often, 3 by default; medians are shown.")
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=16, help="Of a training's epoch, or files to predict, at most.")
+        int | None,
+        typer.Option(min=1, max=50_000, help="Of a training's epoch, or files to predict, at most."),
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="What predicts: pytorch (default), openvino or onnxruntime.")
@@ -88,17 +89,17 @@ def benchmark(
     ckpt_path: Annotated[
         Path | None, typer.Option("--ckpt_path", help="Weights that predict; default: random ones.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it works.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few cases, to see that it works.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Measure how fast a bundle is here, against what it could be; see docs/benchmarks.md."""
+    chosen = get_bundle(bundle)
+    if kind == "predict":
+        _wait_asleep(chosen)
     from rich.console import Console
 
     from pipelines.benchmarks.run import run_benchmark
 
-    chosen = get_bundle(bundle)
-    if kind == "predict":
-        _wait_asleep(chosen)
     found = run_benchmark(kind, chosen, dataset_dir, rounds, images, engine, ckpt_path, quick)
     if as_json:
         typer.echo(found.to_json())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any, Protocol
 
+from pipelines.devices import usable_cores
 from pipelines.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def threads_of_each(jobs: int) -> int:
     Raises:
         UserError: more jobs than cores that this process may use.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if not 1 <= jobs <= cores:
         raise UserError(
             f"--jobs must be from 1 to the {cores} cores that there are, got {jobs}: folds that share a core slow each "

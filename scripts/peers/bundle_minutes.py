@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -32,8 +33,9 @@ def run_bundle(config: str, folder: Path, **overrides: object) -> float:
         f"{BUNDLE}/{config}.yaml",
         *options,
     ]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     started = time.monotonic()
-    subprocess.run(command, check=True)  # noqa: S603 (this project's own command)
+    subprocess.run(command, check=True, env=environment)  # noqa: S603 (this project's own command)
     return time.monotonic() - started
 
 
@@ -91,10 +93,11 @@ def parsed(parser: argparse.ArgumentParser, several: bool = False) -> argparse.N
         parser.error(
             f"expected {'numbers' if several else 'a number'} of minutes above 0, got {given.minutes}"
         )
-    files = [given.dataset_dir / f"imagesTr/{case}.nii.gz" for case in given.cases.split(",")]
+    kinds = "imagesTr", "labelsTr"
+    files = [given.dataset_dir / f"{kind}/{case}.nii.gz" for case in given.cases.split(",") for kind in kinds]
     if missing := [path for path in files if not path.is_file()]:
         parser.error(
-            f"expected a case's volume at {missing[0]}, which does not exist: name cases of the data set"
+            f"expected a case's file at {missing[0]}, which does not exist: name cases of the data set"
         )
     given.output_dir.mkdir(parents=True, exist_ok=True)
     return given

@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--val", nargs="+", required=True, help="cases")
     given = parser.parse_args()
     raw, prepared = (Path(os.environ[name]) / NAME for name in ("nnUNet_raw", "nnUNet_preprocessed"))
+    if raw.exists():
+        parser.error(f"{raw} holds the cases of an earlier conversion: remove it first")
     for folder in (raw / "imagesTr", raw / "labelsTr", prepared):
         folder.mkdir(parents=True, exist_ok=True)
     for case in given.train + given.val:

@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tries", type=int, default=3, help="to find the machine idle; 0 does not look")
     arguments = parser.parse_args()
+    if arguments.rounds < 1 or arguments.tries < 0:
+        parser.error("expected --rounds from 1 and --tries from 0")
     sides = [Side(text) for text in arguments.sides]
     print(f"load before: {os.getloadavg()[0]:.2f}")
     for _ in range(arguments.rounds):

@@ -159,6 +159,19 @@ def test_samples_are_the_same_however_many_workers_draw_them(train, finished, mo
     assert_same_end(tmp_path / "runs" / "run", finished[0])
 
 
+# without a GPU torch says that mixed precision is off; MONAI 1.6 calls the scaler by its old name
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available:UserWarning", "ignore:.*GradScaler:FutureWarning")
+def test_a_run_goes_on_with_mixed_precision_whether_or_not_it_began_with_it(train):
+    run_dir = train(max_epochs=1, **{"train#trainer#amp": True})
+    last = checkpoints.load(run_dir / "last.pt")
+    train(resume=str(run_dir), max_epochs=2)
+    del last["scaler"]  # as a training without mixed precision leaves it
+    checkpoints.save(last, run_dir / "last.pt")
+    train(resume=str(run_dir), max_epochs=2)
+    assert checkpoints.load(run_dir / "last.pt")["epoch"] == 2
+    assert "scaler" in checkpoints.load(run_dir / "last.pt")
+
+
 def test_another_seed_gives_other_weights(train, finished):
     ours, theirs = (
         checkpoints.load(run / "last.pt")["network"] for run in (train(seed=1, max_epochs=1), finished[0])

@@ -10,7 +10,7 @@ from monai.transforms import RandAffined, RandFlipd
 from pipelines.benchmarks.plain import plain_transforms
 from pipelines.errors import UserError
 from transforms.affine import BatchAffined
-from transforms.batch import RandIntensityBatchd
+from transforms.batch import RandElasticBatchd, RandIntensityBatchd, RandShadingBatchd
 from transforms.boxes import RandAffineBatchd
 
 
@@ -43,6 +43,20 @@ def test_intensities_are_drawn_from_the_same_ranges():
     assert tuple(gain.scaler.factors) == pytest.approx((-0.1, 0.1))
     assert tuple(offset.shifter.offsets) == (-0.05, 0.05)
     assert noise.rand_gaussian_noise.std == 0.01
+
+
+def test_elastic_fields_have_the_same_control_points_chance_and_interpolation():
+    modes = ["bilinear", "nearest"]
+    (found,) = plain_transforms(RandElasticBatchd(["image", "label"], 0.3, 16, 1.5, modes), 96)
+    grid = found.rand_2d_elastic.deform_grid
+    assert (found.prob, tuple(grid.spacing), grid.magnitude) == (0.3, (16, 16), (0, 1.5))
+    assert list(found.mode) == modes
+
+
+def test_shading_becomes_a_bias_field_up_to_the_same_strength():
+    (found,) = plain_transforms(RandShadingBatchd("image", magnitude=0.5), 96)
+    assert found.rand_bias_field.coeff_range == (0.0, 0.5)
+    assert found.prob == RandShadingBatchd("image", magnitude=0.5).prob
 
 
 def test_a_transform_that_it_does_not_know_is_named():

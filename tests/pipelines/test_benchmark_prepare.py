@@ -3,12 +3,14 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, generate_uid
 
+from pipelines.benchmarks import prepare
 from pipelines.benchmarks.prepare import benchmark_prepare
 from pipelines.errors import UserError
 
@@ -43,6 +45,32 @@ def test_benchmark_gives_a_time_and_a_ratio_for_each_way(tmp_path):
     ):
         assert result[name] > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.dcm", "1.dcm", "2.dcm"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"), [(1, [1]), (320, [320]), (321, [161, 160]), (700, [234, 233, 233])]
+)
+def test_turns_are_of_one_size(files, expected):
+    turns = prepare._turns(list(range(files)))
+    assert [len(turn) for turn in turns] == expected
+    assert sorted(item for turn in turns for item in turn) == list(range(files))
+
+
+def test_a_file_that_cannot_be_read_is_named_without_its_header(tmp_path, recwarn):
+    write_jpeg_xray(tmp_path / "0.dcm", 0)
+    dataset = pydicom.dcmread(tmp_path / "0.dcm")
+    dataset.PatientName = "Jane"
+    del dataset.PixelData
+    dataset.save_as(tmp_path / "1.dcm")
+    with pytest.raises(UserError, match=r"1\.dcm cannot be read \(AttributeError\)") as raised:
+        benchmark_prepare(tmp_path)
+    assert "Jane" not in str(raised.value)
+
+
+def test_a_folder_without_xrays_is_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(UserError):
+        benchmark_prepare(tmp_path)
 
 
 def test_files_of_another_kind_cannot_be_compared(tmp_path):

@@ -80,11 +80,13 @@ def test_training_figures_from_made_up_speeds():
 
 
 def test_startup_figures_from_made_up_seconds():
-    seconds = {"python": [0.1], "help": [0.8], "imports": [4.0], "step": [6.0]}
+    seconds = {"python": [0.1], "help": [0.8], "imports": [4.0], "step": [6.0], "fold": [5.0]}
     found = by_name(startup.figures(seconds))
     assert found["python -m pipelines --help", ""].met is True
     step = found["first training step", "importing torch and monai"]
     assert (step.value, step.ratio, step.met) == (6, 1.5, False)
+    fold = found["the same as a fold of crossval", "importing torch and monai"]
+    assert (fold.value, fold.ratio, fold.met) == (5, 1.25, True)
 
 
 def test_memory_figures_from_made_up_peaks():

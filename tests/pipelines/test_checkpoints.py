@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from torch import nn
 
 from pipelines import checkpoints
@@ -136,3 +136,24 @@ def test_a_resumed_run_without_readable_best_weights_looks_for_the_best_anew(tmp
     handler.restore(trainer, evaluator)
     assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (-1, -1)
     assert "model.pt is gone or damaged" in caplog.text
+
+
+@pytest.mark.parametrize(("kept", "expected"), [({"scaler": {}}, 64.0), ({}, 64.0), (None, 8.0)])
+def test_an_object_that_is_made_after_the_restoring_goes_on_from_its_state(tmp_path, kept, expected):
+    network, before, after = (
+        nn.Linear(2, 1),
+        *(torch.amp.GradScaler("cpu", init_scale=n) for n in (8.0, 64.0)),
+    )
+    before.scale(torch.ones(1))  # without a use it has no scale to keep
+    state = {"network": network.state_dict(), "epoch": 3, "best": [0.9, 2]}
+    state |= {"scaler": before.state_dict()} if kept is None else kept
+    checkpoints.save(state, tmp_path / "last.pt")
+    handler = checkpoints.RunCheckpoints(tmp_path, {"network": network}, network)
+    trainer, evaluator = Engine(lambda *_: None), Engine(lambda *_: None)
+    trainer.state.max_epochs, trainer.state.epoch_length = 5, 10
+    handler.restore(trainer, evaluator)
+    handler.keep("scaler", after)
+    assert after.get_scale() == expected
+    handler.attach(trainer, evaluator)
+    trainer.fire_event(Events.EPOCH_COMPLETED)
+    assert checkpoints.load(tmp_path / "last.pt")["scaler"]["scale"] == expected

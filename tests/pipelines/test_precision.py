@@ -33,6 +33,12 @@ def test_the_network_computes_in_the_chosen_format_and_logits_and_gradients_are_
     assert logits.dtype == network.layer.weight.grad.dtype == torch.float32
 
 
+def test_elsewhere_than_on_a_cpu_the_format_is_left_to_amp():
+    network = Spy().to("meta")
+    AutocastInferer(SimpleInferer(), "bfloat16")(torch.rand(2, 1, 4, 4, device="meta"), network)
+    assert network.seen == torch.float32
+
+
 @pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_without_a_choice_the_format_is_what_the_processor_is_fast_at(able, expected, monkeypatch):
     monkeypatch.setattr(precision, "computes_in_bfloat16", lambda: able)

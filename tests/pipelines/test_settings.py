@@ -61,7 +61,7 @@ def test_a_setting_of_the_file_that_nothing_uses_is_refused():
     ("name", "good", "bad"),
     [
         ("max_epochs", [1, 75], [0, -1, 1.5, True, "ten", None]),
-        ("num_workers", [0, 4], [-1, "a"]),
+        ("num_workers", [0, 4, None], [-1, "a", True]),
         ("lr", [1e-3, 1], [0, -1, "banana", float("nan"), None, True]),
         ("ema_momentum", [0.01], [0, 1, 2]),
         ("empty_share", [0, 0.5, 1], [-0.1, 1.1, "all"]),
