@@ -97,6 +97,13 @@ def test_what_cannot_be_trained_or_scored_is_refused_at_once(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_side_that_cannot_be_started_or_answers_no_number_is_named() -> None:
+    done = run("turns.py", "gone: nosuchprogram --x")
+    assert (done.returncode, "gone: cannot be started" in done.stderr) == (1, True)
+    zero = run("turns.py", "--tries", 0, f"zero: {counting(0)}")
+    assert (zero.returncode, "zero: expected a number above 0, got '0.0000'" in zero.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("option", [("--rounds", 0), ("--tries", -1)])
 def test_no_rounds_or_fewer_than_no_tries_are_refused(option: tuple[str, int]) -> None:
     done = run("turns.py", *option, f"one: {counting(1)}")
@@ -118,6 +125,9 @@ def test_nnunet_gets_the_named_cases_alone_and_their_split(medical_decathlon: Pa
     assert json.loads((raw / "dataset.json").read_text())["numTraining"] == 2
     splits = json.loads((tmp_path / "prepared/Dataset501_Atrium/splits_final.json").read_text())
     assert splits == [{"train": ["la_001"], "val": ["la_003"]}]
+    wrong = run("nnunet_convert.py", medical_decathlon, "--train", "nosuch", "--val", "la_003", **folders)
+    assert wrong.returncode == 2
+    assert "imagesTr/nosuch.nii.gz, which does not exist" in wrong.stderr
     again = run("nnunet_convert.py", medical_decathlon, *given, **folders)
     assert again.returncode == 2
     assert "holds the cases of an earlier conversion" in again.stderr

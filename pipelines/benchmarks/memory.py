@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -85,7 +86,13 @@ def _peak(
     code = "import sys; from pipelines.benchmarks import memory; memory.child(*sys.argv[1:])"
     job = json.dumps({"cases": cases, "folder": str(folder), "source": str(source), "overrides": overrides})
     done = subprocess.run(  # noqa: S603 - this Python
-        [sys.executable, "-c", code, kind, bundle.name, job], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, kind, bundle.name, job],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "TMPDIR": str(folder),
+        },  # what it leaves when it is killed goes away with the folder
     )
     if done.returncode:
         raise UserError(

@@ -19,7 +19,7 @@ from pipelines.benchmarks.report import median_ratio
 from pipelines.errors import UserError
 from pipelines.prepare import CHUNK, prepare
 from pipelines.progress import track
-from pipelines.readers.xray import ImageInput, find_images
+from pipelines.readers.xray import ImageInput, find_images, read_xray_reduced
 from pipelines.readers.xray_pixels import OVERSAMPLING
 
 SIZE = 224
@@ -54,8 +54,7 @@ def benchmark_prepare(
         raise UserError(f"expected chest X-rays as DICOM files to measure, found none in {folder}")
     turns = _turns(items) * rounds
     ways: dict[str, list[tuple[float, float]]] = {"plain": [], "decode": [], "prepare": []}
-    _decode([_jpeg(items[0].path)])
-    _plain(items[:1])  # what is imported at first use is imported now
+    _require_usable(items)  # and what is imported at first use is imported now
     for turn in track(turns, "Measuring"):
         frames = [_jpeg(item.path) for item in turn]  # and all files are in memory from here on
         ways["decode"].append(_timed(partial(_decode, frames), len(turn)))
@@ -87,7 +86,7 @@ def _timed(work: Callable[[], Any], files: int) -> tuple[float, float]:
 
 
 def _jpeg(path: Path) -> bytes:
-    """Return the JPEG stream of a file, after a look whether it can be decoded."""
+    """Return the JPEG stream of a file."""
     import pydicom
     from pydicom.encaps import get_frame
     from pydicom.errors import InvalidDicomError
@@ -98,17 +97,28 @@ def _jpeg(path: Path) -> bytes:
             dataset = pydicom.dcmread(path)
             known = dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
             frames = [get_frame(dataset.PixelData, 0, number_of_frames=1)] if known else []
-            _decode(frames)
-    except InvalidDicomError:
+    except (InvalidDicomError, AttributeError):
         frames = []
-    except (AttributeError, OSError, ValueError) as error:
-        raise UserError(
-            f"expected DICOM with JPEG Baseline to measure, and {path.name} cannot be read ({type(error).__name__}).\n"
-            "Leave it out of the folder that is measured."
-        ) from error
     if not frames:
         raise UserError(f"expected DICOM with JPEG Baseline to measure, got another kind: {path.name}")
     return frames[0]
+
+
+def _require_usable(items: list[ImageInput]) -> None:
+    """Refuse files that one of the three ways cannot read, or would leave out."""
+    for item in track(items, "Looking at the files"):
+        try:
+            read_xray_reduced(item.path, SIZE)
+            frame = [_jpeg(item.path)]
+            _decode(frame)
+            _plain([item])
+        except UserError as error:
+            raise UserError(f"{error}\nLeave it out of the folder that is measured.") from error
+        except Exception as error:  # pydicom and Pillow have many, some of which quote the header
+            raise UserError(
+                f"expected X-rays that pydicom and Pillow can read, and {item.path.name} is none "
+                f"({type(error).__name__}).\nLeave it out of the folder that is measured."
+            ) from None
 
 
 @contextmanager

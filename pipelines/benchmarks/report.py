@@ -96,7 +96,13 @@ class Benchmark:
         from rich.table import Table
 
         settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        table = Table(title=f"{self.kind} {self.bundle}: {settings}", title_justify="left")
+        loads = f"load before {self.load_before}, after {load()}"
+        table = Table(
+            title=f"{self.kind} {self.bundle}: {settings}",
+            caption=loads,
+            title_justify="left",
+            caption_justify="left",
+        )
         for column in ("", "value", "ratio", "to", "reach", ""):
             table.add_column(column)
         for figure in self.figures:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 from pipelines.errors import UserError
+from pipelines.progress import track
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -65,7 +66,7 @@ def benchmark_startup(bundle: Bundle, rounds: int = 3, **overrides: Any) -> Benc
 def timed_in_turns(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[float]]:
     """Return each Python command's seconds, one a round, after one round that fills the caches."""
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for number in range(rounds + 1):
+    for number in track(range(rounds + 1), "Measuring"):
         for name, arguments in commands.items():
             started = time.perf_counter()
             done = subprocess.run(  # noqa: S603 - this Python

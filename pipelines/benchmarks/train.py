@@ -45,6 +45,7 @@ def benchmark_train(
         run.run()
     settings = {"rounds": rounds, "images": meter.images[-1], "device": str(trainer.state.device)}
     settings["data"] = "phantom" if dataset_dir is None else "given"
+    settings["precision"] = "mixed" if trainer.amp else trainer.inferer.precision
     result = Benchmark("train", bundle.name, settings)
     result.figures += _figures(meter, rest)
     epoch_s = median(meter.loop_s) * full_epoch / trainer.state.epoch_length * interval

@@ -99,7 +99,10 @@ def parsed(parser: argparse.ArgumentParser, several: bool = False) -> argparse.N
         parser.error(
             f"expected a case's file at {missing[0]}, which does not exist: name cases of the data set"
         )
-    given.output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        given.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"expected a folder to write into, got {given.output_dir}: {error.strerror}")
     return given
 
 
@@ -108,6 +111,8 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int)
     given = parsed(parser)
+    if given.epochs is not None and given.epochs < 1:
+        parser.error(f"expected --epochs from 1, got {given.epochs}")
     took = train(given.output_dir, given.dataset_dir, given.minutes[0], given.epochs)
     score(given.output_dir, given.dataset_dir, given.cases, took)
 

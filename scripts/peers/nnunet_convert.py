@@ -23,6 +23,11 @@ def main() -> None:
     parser.add_argument("--train", nargs="+", required=True, help="cases")
     parser.add_argument("--val", nargs="+", required=True, help="cases")
     given = parser.parse_args()
+    if unset := [name for name in ("nnUNet_raw", "nnUNet_preprocessed") if not os.environ.get(name)]:
+        parser.error(f"expected {unset[0]} in the environment: a folder of nnU-Net's")
+    names = [f"{kind}/{case}.nii.gz" for case in given.train + given.val for kind in ("imagesTr", "labelsTr")]
+    if missing := [name for name in names if not (given.dataset_dir / name).is_file()]:
+        parser.error(f"expected {given.dataset_dir / missing[0]}, which does not exist")
     raw, prepared = (Path(os.environ[name]) / NAME for name in ("nnUNet_raw", "nnUNet_preprocessed"))
     if raw.exists():
         parser.error(f"{raw} holds the cases of an earlier conversion: remove it first")

@@ -31,7 +31,10 @@ class Side:
         if not command:
             raise SystemExit(f"expected 'name: command', got {name_and_command!r}")
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(shlex.split(command), stdin=pipe, stdout=pipe, text=True)  # noqa: S603 (the user's own command)
+        try:
+            self.process = subprocess.Popen(shlex.split(command), stdin=pipe, stdout=pipe, text=True)  # noqa: S603 (the user's own command)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{self.name}: cannot be started: {error}") from error
         self.numbers: list[float] = []
         self.busy = 0
         self._read("ready")
@@ -55,7 +58,14 @@ class Side:
     def _ask(self) -> float:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return float(self._read(""))
+        line = self._read("")
+        try:
+            number = float(line)
+        except ValueError:
+            number = 0.0
+        if number <= 0:
+            raise SystemExit(f"{self.name}: expected a number above 0, got {line!r}")
+        return number
 
     def _read(self, wanted: str) -> str:
         line = self.process.stdout.readline().strip()

@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("dataset_dir", type=Path)
     parser.add_argument("--files", type=int, default=160)
     given = parser.parse_args()
+    if given.files < 1:
+        parser.error(f"expected --files from 1, got {given.files}")
     items = find_images([given.dataset_dir / "stage_2_train_images"])[: given.files]
 
     def read() -> int:

@@ -161,6 +161,8 @@ def test_a_benchmark_that_is_not_there_is_refused():
         run_benchmark("prepare", get_bundle("atrium"))
     with pytest.raises(UserError, match="engine must be one of pytorch, openvino, onnxruntime, got 'foo'"):
         run_benchmark("predict", get_bundle("atrium"), engine="foo")
+    with pytest.raises(UserError, match="engine must be one of pytorch, openvino, onnxruntime, got ''"):
+        run_benchmark("predict", get_bundle("atrium"), engine="")
 
 
 @pytest.mark.parametrize(

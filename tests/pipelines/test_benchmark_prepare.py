@@ -62,9 +62,22 @@ def test_a_file_that_cannot_be_read_is_named_without_its_header(tmp_path, recwar
     dataset.PatientName = "Jane"
     del dataset.PixelData
     dataset.save_as(tmp_path / "1.dcm")
-    with pytest.raises(UserError, match=r"1\.dcm cannot be read \(AttributeError\)") as raised:
+    with pytest.raises(UserError, match=r"1\.dcm[\s\S]*Leave it out") as raised:
         benchmark_prepare(tmp_path)
     assert "Jane" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"), [("PhotometricInterpretation", "SECRET"), ("NumberOfFrames", 3), ("Modality", "CT")]
+)
+def test_a_file_that_prepare_would_leave_out_is_refused_and_not_quoted(tmp_path, tag, value):
+    write_jpeg_xray(tmp_path / "0.dcm", 0)
+    dataset = pydicom.dcmread(tmp_path / "0.dcm")
+    setattr(dataset, tag, value)
+    dataset.save_as(tmp_path / "1.dcm")
+    with pytest.raises(UserError, match=r"1\.dcm[\s\S]*Leave it out") as raised:
+        benchmark_prepare(tmp_path)
+    assert "SECRET" not in str(raised.value)
 
 
 def test_a_folder_without_xrays_is_told(tmp_path):
