@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import mlflow
 import pytest
-from conftest import ROOT, kept_logging, run_tiny
+from conftest import kept_logging, run_tiny, use_store
 from servers import MlflowServer
 
 from pipelines.runs import read_tracking
@@ -23,15 +22,13 @@ VIEW = "?workflowType=machine_learning"
 
 @pytest.fixture(scope="module")
 def ui(
-    phantom: Path, finished: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+    phantom: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SimpleNamespace]:
-    """The UI of a copy of the reference training's store, with a second training of another learning rate."""
-    folder = tmp_path_factory.mktemp("ui") / "copy"
-    shutil.copytree(finished[0].parents[1], folder)
-    store = f"sqlite:///{folder / 'mlflow.db'}"
+    """The UI of a store with two trainings of different learning rates, which no other test evaluates."""
+    folder = tmp_path_factory.mktemp("ui")
     with pytest.MonkeyPatch.context() as patch, kept_logging():
-        patch.chdir(ROOT)
-        patch.setenv("MLFLOW_TRACKING_URI", store)
+        store = use_store(folder, empty_store, patch)
+        run_tiny(phantom, folder / "runs", run_name="reference")
         other = run_tiny(phantom, folder / "runs", run_name="other", lr=0.01)
     server = MlflowServer(store, folder / "artifacts")
     try:
