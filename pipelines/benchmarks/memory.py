@@ -89,10 +89,7 @@ def _peak(
         [sys.executable, "-c", code, kind, bundle.name, job],
         stdout=subprocess.PIPE,
         text=True,
-        env={
-            **os.environ,
-            "TMPDIR": str(folder),
-        },  # what it leaves when it is killed goes away with the folder
+        env={**os.environ, "TMPDIR": str(folder)},  # what it leaves when killed goes away with the folder
     )
     if done.returncode:
         raise UserError(
