@@ -109,7 +109,7 @@ class ImagePrediction(Prediction):
     def predicted(self, items: Sequence[ImageInput], pool: ThreadPoolExecutor) -> Iterator[Finished]:
         """Yield each input in order with its future ``result.json`` and overlay (PNG), or with its error."""
         batches = (items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size))
-        reading = _one_late([(item, pool.submit(self._read, item)) for item in batch] for batch in batches)
+        reading = _one_late([(item, pool.submit(self.read, item)) for item in batch] for batch in batches)
         drawing = _one_late(self._inferred(batch, pool) for batch in reading)
         for batch in drawing:
             yield from batch
@@ -123,7 +123,12 @@ class ImagePrediction(Prediction):
 
         return predict_one
 
-    def _read(self, item: ImageInput) -> Read:
+    def read(self, item: ImageInput) -> Read:
+        """Return an input as the network and a person see it.
+
+        Raises:
+            UserError: it cannot be read.
+        """
         if item.problem:
             raise UserError(item.problem)
         xray, picture = read_xray_shown(item.path, self.size, self.shown)
@@ -134,25 +139,27 @@ class ImagePrediction(Prediction):
         """Run the network on what of a batch could be read, and let threads do the rest of the work."""
         read = [future.result() for _, future in batch if future.exception() is None]
         try:
-            answers = deque(self._infer([one.image for one in read]) if read else [])
+            answers = deque(self.infer([one.image for one in read]) if read else [])
         except Exception as error:  # of this batch alone: each of its cases tells it
             return [(item, _failed(future.exception() or error)) for item, future in batch]
         return [
             (
                 item,
-                future if future.exception() else pool.submit(self._finish, item, future, answers.popleft()),
+                future if future.exception() else pool.submit(self.finish, item, future, answers.popleft()),
             )
             for item, future in batch
         ]
 
     @torch.inference_mode()
-    def _infer(self, images: Sequence[torch.Tensor]) -> Sequence[Any]:
+    def infer(self, images: Sequence[torch.Tensor]) -> Sequence[Any]:
+        """Return for each image (1, size, size), preprocessed, what the task infers with each model."""
         batch = torch.stack(images).to(self.device).contiguous(memory_format=torch.channels_last)
         return list(zip(*(self.task.infer(model, batch) for model in members(self.network)), strict=True))
 
-    def _finish(
+    def finish(
         self, item: ImageInput, read: Future[Any], outputs: Sequence[Any]
     ) -> tuple[dict[str, Any], bytes]:
+        """Return ``result.json`` and the overlay (PNG) of an input, from what was read and inferred of it."""
         xray, picture, _ = read.result()
         result, warnings = self.task.measure(outputs, xray)
         overlay = io.BytesIO()

@@ -16,6 +16,10 @@ from torch.utils.data import DataLoader
 
 Shape = tuple[int, ...]
 
+# what the time of an epoch is divided among, nothing left over
+PARTS = ("network in the loop", "drawing the batch", "augmentation", "events", "end of the epoch")
+NETWORK, BATCH, AUGMENTATION, EVENTS, ENDS = PARTS
+
 
 class EpochMeter:
     """Times each epoch of a trainer, everything that happens in it included, less what its evaluator takes.
@@ -34,6 +38,10 @@ class EpochMeter:
         shapes: how many batches of each shape each of them had.
         batches: one batch, image and label, of each shape.
         validation_s: seconds of each validation, with what is written after it.
+        parts_s: what each number of ``loop_s`` is made of, see :data:`PARTS`: the network (forward, loss, backward,
+            optimizer), drawing the batch (the loader), augmentation (and the batch's way to the device), events of a
+            step (metric, schedule, averaged weights, bar), and the end of the epoch (checkpoint, MLflow). By the host's
+            clock: what a GPU was asked to do is in the part that first waits for it.
     """
 
     def __init__(
@@ -49,11 +57,14 @@ class EpochMeter:
         self.images: list[int] = []
         self.batches: dict[Shape, tuple[Any, Any]] = {}
         self.shapes: list[Counter[Shape]] = []
+        self.parts_s: list[dict[str, float]] = []
         self._now: Counter[Shape] = Counter()
-        self._started, self._validating = 0.0, 0.0
+        self._parts: Counter[str] = Counter()
+        self._started, self._validating, self._lapped = 0.0, 0.0, 0.0
         if images is not None:
             most = max(1, images // batch_size(trainer.data_loader))
             trainer.state.epoch_length = min(trainer.state.epoch_length, most)
+        self._add_laps(trainer)
         trainer.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._look)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._pause)
         if evaluator is not None:
@@ -67,7 +78,30 @@ class EpochMeter:
 
     def start(self) -> None:
         """Start the clock of an epoch anew, where other things happened since the one before."""
-        self._started = now(self.trainer.state.device)
+        self._parts = Counter()
+        self._started = self._lapped = now(self.trainer.state.device)
+
+    def _add_laps(self, trainer: SupervisedTrainer) -> None:
+        """Have the time since the lap before added to a part whenever that part is over."""
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._lap, ENDS)
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, self._lap, EVENTS)
+        trainer.add_event_handler(Events.GET_BATCH_COMPLETED, self._lap, BATCH)
+        prepare = trainer.prepare_batch
+
+        def prepare_batch(*args: Any, **kwargs: Any) -> Any:
+            self._lap(EVENTS)
+            batch = prepare(*args, **kwargs)
+            self._lap(AUGMENTATION)
+            return batch
+
+        trainer.prepare_batch = prepare_batch
+        trainer.add_event_handler(IterationEvents.MODEL_COMPLETED, self._lap, NETWORK)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._lap, EVENTS)
+
+    def _lap(self, part: str) -> None:
+        lapped = time.perf_counter()
+        self._parts[part] += lapped - self._lapped
+        self._lapped = lapped
 
     def _look(self, trainer: Engine) -> None:
         image, label = (trainer.state.output[key] for key in (CommonKeys.IMAGE, CommonKeys.LABEL))
@@ -76,17 +110,21 @@ class EpochMeter:
 
     def _validate(self) -> None:
         self._validating = now(self.trainer.state.device)
+        self._lap(ENDS)
 
     def _validated(self) -> None:
-        self.validation_s.append(now(self.trainer.state.device) - self._validating)
+        self._lapped = now(self.trainer.state.device)
+        self.validation_s.append(self._lapped - self._validating)
 
     def _pause(self, trainer: Engine) -> None:
         ended = now(trainer.state.device)
+        self._lap(ENDS)
         if trainer.state.epoch > 1:
             validated = self.validation_s[-1] if self._validating > self._started else 0.0
             self.loop_s.append(ended - self._started - validated)
             self.images.append(sum(count * shape[0] for shape, count in self._now.items()))
             self.shapes.append(self._now)
+            self.parts_s.append(dict(self._parts))
         self.between()
         self._now = Counter()
         self.start()

@@ -17,6 +17,7 @@ from torch import nn
 
 from pipelines.benchmarks.bundle import BundleObjects, image_folder, phantom, scratch
 from pipelines.benchmarks.meter import now
+from pipelines.benchmarks.predict_parts import PredictionParts
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 from pipelines.engines import PYTORCH
 from pipelines.ensemble import members
@@ -40,6 +41,8 @@ def benchmark_predict(
     - ``prediction``: ``inference.yaml`` as it is, from the files to result, mask or overlay, and summary on the disk.
     - ``network``: the same network on random batches of the shapes and memory formats that the prediction gave it.
 
+    What the prediction is made of is told as well, see :class:`~pipelines.benchmarks.predict_parts.PredictionParts`.
+
     Args:
         bundle: what predicts.
         inputs: a file, a folder or a data set; None makes phantoms.
@@ -62,15 +65,18 @@ def benchmark_predict(
             plain if engine == PYTORCH else BundleObjects(bundle.config("inference"), **given, engine=engine)
         )
         device = objects.component("device")
+        network = _networks(members(objects.component("network")), calls, device)
+        parts = PredictionParts(objects.component("prediction"), lambda: _predict(objects), network)
         ways = {
             "pytorch": _networks(pytorch, calls, device),
-            "network": _networks(members(objects.component("network")), calls, device),
-            "prediction": lambda: _predict(objects),
+            "network": parts.network,
+            "prediction": parts.predict,
         }
         seconds = _in_turns(ways, rounds, twice="network")
     each = {name: [1000 * s / len(files) for s in values] for name, values in seconds.items()}
     settings = {"rounds": rounds, "cases": len(files), "engine": engine, "device": str(device)}
-    return Benchmark("predict", bundle.name, settings, _figures(each, engine))
+    figures = _figures(each, engine) + parts.figures(len(files))
+    return Benchmark("predict", bundle.name, settings, figures)
 
 
 def predict_once(bundle: Bundle, inputs: Path, cases: int, **overrides: Any) -> None:

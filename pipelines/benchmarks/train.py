@@ -12,7 +12,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 
 from pipelines.benchmarks.bundle import scratch, training
-from pipelines.benchmarks.meter import EpochMeter, epoch_seconds
+from pipelines.benchmarks.meter import PARTS, EpochMeter, epoch_seconds
 from pipelines.benchmarks.plain import plain_trainer
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 from pipelines.registry import Bundle
@@ -24,7 +24,8 @@ def benchmark_train(
     """Compare three ways to train, in turns: an epoch of one, then of the next, so a busy machine hits all alike.
 
     - ``loop``: the bundle's ``train.yaml`` as it is, with augmentation, metrics, schedule, averaged weights,
-      checkpoints and MLflow (a store of its own). Its validation is timed apart.
+      checkpoints and MLflow (a store of its own). Its validation is timed apart. What a step of it is made of is told,
+      see :class:`~pipelines.benchmarks.meter.EpochMeter`: the parts add up to the loop.
     - ``network``: the same step on batches that are in memory, see :func:`~pipelines.benchmarks.meter.step_seconds`.
     - ``plain``: see :func:`~pipelines.benchmarks.plain.plain_trainer`, with its own network alone beside it.
 
@@ -48,6 +49,9 @@ def benchmark_train(
     settings["precision"] = "mixed" if trainer.amp else trainer.inferer.precision
     result = Benchmark("train", bundle.name, settings)
     result.figures += _figures(meter, rest)
+    result.figures += part_figures(
+        meter.parts_s, rest.network_s(meter), [shapes.total() for shapes in meter.shapes]
+    )
     epoch_s = median(meter.loop_s) * full_epoch / trainer.state.epoch_length * interval
     share = meter.validation_s[-1] / (meter.validation_s[-1] + epoch_s)
     result.figures.append(Figure("validation's share of a training", share, "of the time"))
@@ -109,3 +113,22 @@ def figures(speeds: Mapping[str, Sequence[float]]) -> list[Figure]:
         ratio = median_ratio(speed, speeds[base])
         rows.append(Figure(name, median(speed), "images/s", ratio, against, at_least=reach))
     return rows
+
+
+def part_figures(
+    parts: Sequence[Mapping[str, float]], network: Sequence[float], steps: Sequence[int]
+) -> list[Figure]:
+    """Return what a step of the loop is made of.
+
+    Args:
+        parts: seconds of each part of an epoch, one mapping a round.
+        network: of the same epochs' network alone.
+        steps: of each epoch.
+    """
+    figures = []
+    for name in PARTS:
+        seconds = [one.get(name, 0.0) for one in parts]
+        each = median(1000 * s / count for s, count in zip(seconds, steps, strict=True))
+        share = median_ratio(seconds, network)
+        figures.append(Figure(f"of a step: {name}", each, "ms", share, "network alone"))
+    return figures

@@ -71,8 +71,14 @@ TRAIN = [
     ("loop", "network alone"),
     ("plain MONAI bundle", "its own network alone"),
     ("loop", "plain MONAI bundle"),
+    *((f"of a step: {part}", "network alone") for part in meter.PARTS),
     ("validation's share of a training", ""),
 ]
+
+
+def parts_of(*names):
+    rest = "files, bar, summary and the rest"
+    return [(f"of a case: {name}", "network alone") for name in (*names, rest)]
 
 
 def test_training_of_the_atrium_is_measured_with_everything_on(stores, phantom):
@@ -98,6 +104,10 @@ def test_training_on_xrays_is_measured(stores, xrays, name):
         cache_dir=str(stores / "cache"),
     )
     assert numbers(found) == TRAIN
+    step_ms = sum(figure.value for figure in found.figures if figure.name.startswith("of a step: "))
+    steps = found.settings["images"] / SMALL["batch_size"]
+    loop = next(figure.value for figure in found.figures if figure.name == "loop")
+    assert step_ms * steps / 1000 == pytest.approx(found.settings["images"] / loop, rel=0.01)
 
 
 @pytest.mark.parametrize("engine", ["pytorch", "onnxruntime"])
@@ -105,7 +115,10 @@ def test_prediction_of_xrays_is_measured(stores, xrays, engine):
     given = {"network_def": RESNET, "size": 32, "device": "cpu"}
     found = benchmark_predict(get_bundle("pneumonia"), xrays / "pneumonia", 1, 3, engine, **given)
     expected = [("network alone", ""), ("prediction", "network alone")]
-    assert numbers(found) == expected + [("network in PyTorch", engine)] * (engine != "pytorch")
+    expected += [("network in PyTorch", engine)] * (engine != "pytorch")
+    assert numbers(found) == expected + parts_of(
+        *("network in the prediction", "reading and preprocessing", "measuring", "drawing", "PNG and record")
+    )
     assert found.settings == {"rounds": 1, "cases": 3, "engine": engine, "device": "cpu"}
     assert len(list(stores.glob("out/*/summary.csv"))) == 3  # to warm up, to know the shapes, and the round
 
@@ -138,7 +151,9 @@ def test_every_network_of_an_ensemble_is_measured(stores, xrays, tmp_path, monke
 def test_prediction_of_a_volume_is_measured(stores, phantom):
     given = {name: TINY[name] for name in ("network_def", "pixdim", "planes", "slice_offsets", "device")}
     found = benchmark_predict(get_bundle("atrium"), phantom / "imagesTr", 1, **given)
-    assert numbers(found) == [("network alone", ""), ("prediction", "network alone")]
+    expected = [("network alone", ""), ("prediction", "network alone")]
+    whole = ("reading", "preprocessing", "postprocessing", "measuring", "mask", "overlay")
+    assert numbers(found) == expected + parts_of("network in the prediction", *whole)
 
 
 def test_preparing_is_measured_by_the_command(monkeypatch, capsys, xrays):

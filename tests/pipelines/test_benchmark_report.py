@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from pipelines.benchmarks import memory, startup, train
-from pipelines.benchmarks.meter import epoch_seconds
+from pipelines.benchmarks.meter import PARTS, epoch_seconds
+from pipelines.benchmarks.predict_parts import OwnTime
 from pipelines.benchmarks.report import Benchmark, Figure, median_ratio
 
 
@@ -77,6 +78,40 @@ def test_training_figures_from_made_up_speeds():
     assert (loop.value, loop.ratio, loop.met) == (19, pytest.approx(0.95), True)  # of 0.9, 0.95 and 1
     assert found["loop", "plain MONAI bundle"].ratio == pytest.approx(1.9)  # of 3, 1.9 and 1
     assert found["plain MONAI bundle", "its own network alone"].ratio == 0.5
+
+
+def test_part_figures_are_of_a_step_and_beside_the_network_alone():
+    network, batch, *_ = PARTS
+    rounds = [{network: 2.2, batch: 0.2}, {network: 4.0, batch: 0.4}, {network: 3.0, batch: 0.1}]
+    found = by_name(train.part_figures(rounds, network=[2.0, 4.0, 2.0], steps=[10, 20, 20]))
+    assert [name for name, _ in found] == [f"of a step: {part}" for part in PARTS]
+    loop = found[f"of a step: {network}", "network alone"]
+    assert (loop.value, loop.ratio) == (
+        pytest.approx(200),
+        pytest.approx(1.1),
+    )  # of 220, 200, 150; of 1.1, 1 and 1.5
+    drawing = found[f"of a step: {batch}", "network alone"]
+    assert (drawing.value, drawing.ratio) == (
+        pytest.approx(20),
+        pytest.approx(0.1),
+    )  # of 20, 20, 5; of 0.1, 0.1, 0.05
+
+
+def test_the_time_of_a_function_is_without_that_of_those_inside_it():
+    hand = iter([0.0, 1.0, 4.0, 5.0, 5.5, 10.0])  # outer begins, inner 1 to 4, inner 5 to 5.5, outer ends
+    own = OwnTime(lambda: next(hand))
+    inner = own.timed("inner", lambda x: 2 * x)
+    outer = own.timed("outer", lambda: inner(1) + inner(x=2))
+    assert outer() == 6
+    assert own.seconds == {"inner": 3.5, "outer": 6.5}
+
+
+def test_the_time_of_a_function_that_fails_counts():
+    hand = iter([0.0, 2.0])
+    own = OwnTime(lambda: next(hand))
+    with pytest.raises(ZeroDivisionError):
+        own.timed("wrong", lambda: 1 / 0)()
+    assert own.seconds == {"wrong": 2.0}
 
 
 def test_startup_figures_from_made_up_seconds():
