@@ -343,8 +343,8 @@ def test_the_best_weights_are_the_averaged_ones_and_load_without_pickle(finished
 def test_an_evaluation_joins_the_run_of_its_training(finished, monkeypatch, tmp_path, untouched):
     from pipelines.launch import run_bundle
 
-    run_dir, uri = tmp_path / "evaluated", finished[1]
-    shutil.copytree(finished[0], run_dir)
+    shutil.copytree(finished[0].parents[1], tmp_path / "copy")
+    run_dir, uri = tmp_path / "copy/runs/reference", f"sqlite:///{tmp_path / 'copy/mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(ROOT)
     run_bundle("bundles/atrium/evaluate.yaml", ckpt_path=str(run_dir), device="cpu")
