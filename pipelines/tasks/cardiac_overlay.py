@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.tasks.writing import width, write
+
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
 # Okabe and Ito's orange and sky blue, which colour-blind people tell apart; red for what needs a review
 _COLOURS = ((230, 159, 0), (86, 180, 233), (255, 70, 70))
 _GREYS = 256 - len(_COLOURS)
 _HEART, _THORAX, _REVIEW = range(_GREYS, 256)
+_FEWER = [level * (_GREYS - 1) // 255 for level in range(256)]  # of all levels of grey, those of the palette
+_PALETTE = bytes(level * 255 // (_GREYS - 1) for level in range(_GREYS) for _ in "rgb") + bytes(
+    value for colour in _COLOURS for value in colour
+)
 _TEXT, _MARGIN = 15, 6  # pixels
 
 
@@ -31,25 +36,22 @@ def overlay(
         case: stands at the top.
         structure: what the box is of.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageOps
 
     rows, columns = picture.shape
     across = max(columns, 360)
     lines = [part for line in _lines(result, case, structure) for part in wrap(line, across // 8)]
-    canvas = np.zeros((rows + len(lines) * (_TEXT + 4) + 2 * _MARGIN, across), np.uint8)
-    canvas[:rows, :columns] = _stretched(picture)
-    image = Image.fromarray(canvas)
+    image = Image.new("L", (across, rows + len(lines) * (_TEXT + 4) + 2 * _MARGIN))
+    image.paste(ImageOps.autocontrast(Image.fromarray(picture), cutoff=0.5).point(_FEWER))
     pixels = edges * np.array([columns, rows] * 2 + [columns] * 2)[: len(edges)]
     measures = _measures(pixels, rows, result)
-    writer = ImageDraw.Draw(image)  # letters while the picture is grey, where their rims can be smooth
-    look = {"fill": _GREYS - 1, "font": _font(_TEXT)}
+    # letters while the picture is grey, where their rims can be smooth
     for number, line in enumerate(lines):
-        writer.text((_MARGIN, rows + _MARGIN + number * (_TEXT + 4)), line, **look)
+        write(image, _MARGIN, rows + _MARGIN + number * (_TEXT + 4), line, _TEXT, _GREYS - 1)
     for left, right, y, _, text in measures:
-        writer.text(((left + right) / 2, y - 4), text, anchor="mb", stroke_width=2, stroke_fill=0, **look)
-    image.putpalette(
-        [level * 255 // (_GREYS - 1) for level in range(_GREYS) for _ in "rgb"] + _flat(_COLOURS)
-    )
+        start = (left + right - width(text, _TEXT)) / 2
+        write(image, start, y - _TEXT - 9, text, _TEXT, _GREYS - 1, rim=0)
+    image.putpalette(_PALETTE)
     pen = ImageDraw.Draw(image)
     pen.rectangle([round(float(v)) for v in pixels[:4]], outline=_HEART, width=2)
     for x in pixels[4:]:
@@ -59,14 +61,6 @@ def overlay(
     if result["review"]["needed"]:
         pen.rectangle((0, 0, columns - 1, rows - 1), outline=_REVIEW, width=4)
     return image
-
-
-def _stretched(picture: np.ndarray) -> np.ndarray:
-    """Return (rows, columns) uint8 below ``_GREYS``, from the 0.5th to the 99.5th percentile."""
-    low, high = np.percentile(picture[::4, ::4], (0.5, 99.5))
-    scale = (_GREYS - 1) / max(high - low, 1)
-    table = ((np.arange(256) - low) * scale).clip(0, _GREYS - 1).astype(np.uint8)
-    return table[picture]
 
 
 def _measures(pixels: np.ndarray, rows: int, result: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -102,14 +96,3 @@ def _lines(result: Mapping[str, Any], case: str, structure: str) -> list[str]:
         said = "no cardiothoracic ratio" if ratio is None else f"cardiothoracic ratio {ratio:.2f}"
         lines.append(f"{said} ({note})" if note else said)
     return lines + [f"review: {reason}" for reason in result["review"]["reasons"]]
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
-
-
-def _flat(colours: Any) -> list[int]:
-    return [value for colour in colours for value in colour]

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.evaluation.calibration import Calibration
 from pipelines.readers.xray import Xray
+from pipelines.tasks.writing import font, width, write
 
 if TYPE_CHECKING:
     import torch
@@ -129,37 +130,23 @@ def draw_heat(picture: np.ndarray, heat: np.ndarray, headline: str, case: str = 
     grey, hot = (layer.copy() for layer in _frame(rows, columns))
     grey.paste(Image.fromarray(picture), (0, _HEADLINE))
     hot.paste(_resized(heat, (columns, rows)), (0, _HEADLINE))
-    grey.paste(_written(headline, 15, 255), (6, 6))
-    note = _written(_FOOTNOTE, 11, 150)
-    grey.paste(_written(case[:24], 11, 150), (18 + note.width, _HEADLINE + rows + 3))
+    write(grey, 6, 6, headline, 15, 255)
+    write(grey, 18 + width(_FOOTNOTE, 11), _HEADLINE + rows + 3, case[:24], 11, 150)
     overlay = Image.frombytes("P", grey.size, _indexed(hot, grey).tobytes())
     overlay.putpalette(_palette())
     return overlay
 
 
-@lru_cache(
-    maxsize=16
-)  # writing takes longer than everything else, and pictures of a folder are often of one size
+@lru_cache(maxsize=16)  # pictures of a folder are often of one size
 def _frame(rows: int, columns: int) -> tuple[Image.Image, Image.Image]:
     """Return the grey and the heat layer around a picture: the note below, and the scale at the right."""
     from PIL import Image, ImageDraw
 
     size = max(columns + _SCALE, _NARROWEST), rows + _HEADLINE + _FOOTER
     grey, hot = Image.new("L", size, 0), Image.new("L", size, 0)
-    grey.paste(_written(_FOOTNOTE, 11, 150), (6, _HEADLINE + rows + 3))
+    write(grey, 6, _HEADLINE + rows + 3, _FOOTNOTE, 11, 150)
     _draw_scale(ImageDraw.Draw(grey), hot, columns, rows)
     return grey, hot
-
-
-@lru_cache(maxsize=256)  # headlines differ by a hundred percentages or so
-def _written(text: str, size: int, grey: int) -> Image.Image:
-    """Return a line of text on black."""
-    from PIL import Image, ImageDraw
-
-    _, _, right, bottom = _font(size).getbbox(text)
-    line = Image.new("L", (max(1, round(right)), max(1, round(bottom))), 0)
-    ImageDraw.Draw(line).text((0, 0), text, fill=grey, font=_font(size))
-    return line
 
 
 def heat_over(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -190,7 +177,7 @@ def _draw_scale(draw: Any, hot: Image.Image, columns: int, rows: int) -> None:
     hot.paste(Image.fromarray(ramp), (left, top))
     for share in (0, 25, 50, 75, 100):
         y = top + (1 - share / 100) * (height - 1)
-        draw.text((left + 22, y), f"{share}%", fill=230, font=_font(12), anchor="lm")
+        draw.text((left + 22, y), f"{share}%", fill=230, font=font(12), anchor="lm")
 
 
 @lru_cache(maxsize=1)
@@ -201,10 +188,3 @@ def _palette() -> bytes:
     # where tissue is dark, the colour is too: the image stays visible under the heat
     lit = colour * (0.35 + 0.65 * grey / 255)
     return np.rint(grey * (1 - opacity) + lit * opacity).astype(np.uint8).tobytes()
-
-
-@lru_cache
-def _font(size: int) -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
