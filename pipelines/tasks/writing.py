@@ -27,11 +27,9 @@ def write(
         grey: of the letters.
         rim: of what is around them, so that they can be read on anything; None for nothing.
     """
-    from PIL import Image
-
     box = round(x) - _RIM, round(y) - _RIM
     for level, stroke in [(grey, 0)] if rim is None else [(rim, _RIM), (grey, 0)]:
-        picture.paste(level, box, Image.fromarray(_line(text, size, stroke)))
+        picture.paste(level, box, _line(text, size, stroke))
 
 
 def width(text: str, size: int) -> int:
@@ -51,8 +49,11 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _line(text: str, size: int, stroke: int) -> np.ndarray:
-    """Return how much of each pixel a line covers, (rows, columns) uint8, with room for a rim around it."""
+@lru_cache(maxsize=256)  # answers differ by a hundred percentages or so
+def _line(text: str, size: int, stroke: int) -> Image.Image:
+    """Return how much of each pixel a line covers, with room for a rim around it."""
+    from PIL import Image
+
     letters = [_letter(letter, size, stroke) for letter in text]
     line = np.zeros((_rows(size), sum(advance for _, advance in letters) + 4 * _RIM), np.uint8)
     place = 0
@@ -60,12 +61,12 @@ def _line(text: str, size: int, stroke: int) -> np.ndarray:
         there = line[:, place : place + cell.shape[1]]
         np.maximum(there, cell, out=there)
         place += advance
-    return line
+    return Image.fromarray(line)
 
 
 @lru_cache(maxsize=4096)
 def _letter(letter: str, size: int, stroke: int) -> tuple[np.ndarray, int]:
-    """Return :func:`_line` of a single letter, and how far from it the next one is, pixels."""
+    """Return what a letter covers, (rows, columns) uint8, and how far from it the next one is, pixels."""
     from PIL import Image, ImageDraw
 
     advance = round(font(size).getlength(letter))
