@@ -23,7 +23,8 @@ def transformed(transform: Compose | None, sample: dict[str, Any], *key: int) ->
     """
     if transform is None or not transform.transforms:
         return sample
-    if any(isinstance(part, Randomizable) for part in transform.transforms):
+    # of one that never acts nothing is drawn: to seed two takes longer than all else that happens to an X-ray
+    if any(isinstance(part, Randomizable) and getattr(part, "prob", 1) for part in transform.transforms):
         transform.set_random_state(seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
     with plain_tensors():
         return transform(sample)

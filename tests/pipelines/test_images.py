@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, RandFlipd
+from monai.transforms import Compose, RandFlipd, RandSpatialCropd, ScaleIntensityRanged
 from PIL import Image
 
-from pipelines.datasets.draws import EpochSampler
+from pipelines.datasets.draws import EpochSampler, transformed
 from pipelines.datasets.images import ImageDataset, prepare_cases, prepare_split
 from pipelines.errors import UserError
 from pipelines.readers.xray import read_xray_reduced, read_xray_shown
@@ -77,6 +77,26 @@ def test_draws_follow_from_seed_epoch_and_sample_alone(cases, tmp_path):
     assert drawn(0, 1, [0, 1, 2]) == drawn(0, 1, [2, 1, 0])
     assert len({str(drawn(0, epoch, [0, 1, 2])) for epoch in range(8)}) > 1
     assert len({str(drawn(seed, 0, [0, 1, 2])) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("transform", "seeded"),
+    [
+        (RandFlipd("image", prob=0.0), False),
+        (RandFlipd("image", prob=0.1), True),
+        (RandSpatialCropd("image", 2, random_size=False), True),  # acts always, and has no `prob`
+    ],
+)
+def test_what_never_acts_is_not_seeded_and_all_else_is(transform, seeded):
+    both = Compose([ScaleIntensityRanged("image", 0, 255, 0.0, 1.0), transform])
+    both.set_random_state(seed=0)
+    before = both.R
+    pixels = torch.arange(16, dtype=torch.uint8).view(1, 4, 4)
+    for index in range(2):
+        found = transformed(both, {"image": pixels}, 0, 0, index)["image"]
+    assert (both.R is not before) == seeded
+    if not seeded:
+        assert torch.equal(found, pixels / 255)
 
 
 def test_an_epoch_visits_each_sample_once_in_an_order_of_its_own():
