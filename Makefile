@@ -38,9 +38,10 @@ demo: .venv/demo.stamp ## install, then train, evaluate and predict on a phantom
 		--ckpt_path demo/runs/$(DEMO_RUN)
 	@$(BIN)/python scripts/demo_summary.py demo/runs/$(DEMO_RUN) demo/predictions/$(DEMO_PATIENT) $(BIN)
 
-test: export OMP_NUM_THREADS ?= 2
+# each process of the tests computes with one thread; files stay whole, since their tests share what they trained
+TEST_PROCESSES ?= 2
 test: check ## lint, check the format and run every test
-	$(BIN)/python -m pytest --durations 10
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --durations 10
 
 check: .venv/test.stamp ## lint and check the format alone
 	$(BIN)/ruff check .
